@@ -1,0 +1,107 @@
+"""Stage directories: written whole or not at all, with a manifest that says what made them.
+
+A stage writes into a hidden sibling directory; on success `manifest.json` is added and the directory
+is renamed into place, so a reader never sees half a result and a killed stage leaves no trace that
+counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recsys import __version__
+from recsys.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hex, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def stable_hash(value: Any) -> str:
+    """Return a sha256 of any JSON-like value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest of a finished stage directory; `ArtifactError` if there is none."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(
+            f"{directory} holds no finished stage ({MANIFEST} is missing); run the stage that makes it"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); delete {directory}") from error
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {manifest.get('schema_version')!r}, this code reads "
+            f"{SCHEMA_VERSION}; run the stage again"
+        )
+    return manifest
+
+
+def is_current(directory: Path, key: str) -> bool:
+    """Tell whether `directory` was finished by a stage with exactly this key."""
+    if not (directory / MANIFEST).is_file():
+        return False
+    try:
+        return bool(read_manifest(directory).get("key") == key)
+    except ArtifactError:
+        return False
+
+
+@contextmanager
+def stage_directory(directory: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield `(working directory, manifest to fill)`; both are moved into place on success.
+
+    The working directory has a fixed name, so a stage that was killed finds its own unfinished work
+    (checkpoints, say) there when it runs again with the same key; work of another key is deleted.
+    """
+    work = directory.with_name(f".{directory.name}.partial")
+    key_file = work / ".key"
+    if work.exists() and (not key_file.is_file() or key_file.read_text() != key):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    key_file.write_text(key)
+    manifest: dict[str, Any] = {}
+    yield work, manifest
+    key_file.unlink()
+    write_manifest(work, {"key": key, **manifest})
+    replace_directory(work, directory)
+
+
+def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write `manifest.json` with the schema and code versions added, atomically."""
+    full = {"schema_version": SCHEMA_VERSION, "code_version": __version__, **content}
+    aside = directory / f".{MANIFEST}"
+    aside.write_text(json.dumps(full, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+    aside.replace(directory / MANIFEST)
+
+
+def replace_directory(source: Path, target: Path) -> None:
+    """Move `source` to `target`, setting an existing `target` aside until the move is done."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    if old.exists():
+        shutil.rmtree(old)
