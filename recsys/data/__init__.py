@@ -1,0 +1,1 @@
+"""From raw files to packed sequences: readers, filters, vocabulary, splits, batches."""

@@ -1,0 +1,202 @@
+"""Batches of packed rows: many short sequences share one row, so that padding costs little.
+
+A row of `[R, L]` holds several sequences one after another; `segments` tells them apart and attention
+stays inside a segment. With Beauty's mean length of 7 and L = 50 a batch of 128 padded sequences would
+be 85 % padding; packed, it is a few per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
+
+TargetRule = Callable[[Int64], Int64]
+"""Maps places in the store (int64 [T]) to the items to predict after them (int64 [T], 0 for none)."""
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """B sequences packed into R rows of length L.
+
+    Attributes:
+        items: int64 [R, L]; 0 is padding.
+        segments: int64 [R, L]; which sequence of the row an event belongs to, 1, 2, ...; 0 is padding.
+        positions: int64 [R, L]; place inside its sequence, the oldest kept event is 0.
+        last: int64 [B]; flat index into R*L of each sequence's newest event, -1 for an empty history.
+        times: int64 [R, L] seconds, or None when the data have no clock.
+        baskets: int64 [R, L]; which basket of its sequence an event belongs to, the oldest kept is 0; or
+            None when the data have no baskets. Events of one basket have no order among themselves.
+        targets: int64 [R, L]; the item to predict after each event, 0 where there is none; training
+            batches only.
+    """
+
+    items: Tensor
+    segments: Tensor
+    positions: Tensor
+    last: Tensor
+    times: Tensor | None = None
+    baskets: Tensor | None = None
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.last)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SequenceBatch:
+        """Return the batch on another device."""
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> SequenceBatch:
+        """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
+        pinned = {
+            f.name: value.pin_memory()
+            for f in fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return replace(self, **pinned)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the R x L places that hold no event."""
+        return float((self.items == 0).float().mean()) if self.items.numel() else 0.0
+
+    def recent(self, n: int) -> Tensor:
+        """Return the newest `n` items of every sequence, newest first, int64 [B, n], 0-filled."""
+        if self.items.numel() == 0:
+            return torch.zeros(len(self), n, dtype=torch.int64, device=self.items.device)
+        back = torch.arange(n, device=self.last.device)
+        length = self.positions.flatten()[self.last.clamp(min=0)] + 1  # [B]
+        length = torch.where(self.last < 0, 0, length)
+        where = (self.last[:, None] - back).clamp(min=0)  # [B, n]
+        return torch.where(back < length[:, None], self.items.flatten()[where], 0)
+
+
+def pack_rows(lengths: Int64, row_length: int) -> tuple[Int64, Int64, Int64, int]:
+    """Place sequences into rows: best fit, longest first, ties by input order.
+
+    Returns `(row [B], column [B], segment [B], number of rows)`; empty sequences get row -1.
+    """
+    if len(lengths) and int(lengths.max()) > row_length:
+        raise ValueError(f"a sequence of {int(lengths.max())} does not fit rows of {row_length}")
+    row, column, segment = (np.full(len(lengths), -1, dtype=np.int64) for _ in range(3))
+    rows_by_space: list[list[int]] = [[] for _ in range(row_length + 1)]
+    used: list[int] = []
+    members: list[int] = []
+    order = np.argsort(-lengths, kind="stable")
+    for i, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        if length == 0:
+            break
+        space = next((s for s in range(length, row_length + 1) if rows_by_space[s]), None)
+        if space is None:
+            chosen = len(used)
+            used.append(0)
+            members.append(0)
+        else:
+            chosen = rows_by_space[space].pop()
+        row[i], column[i], segment[i] = chosen, used[chosen], members[chosen] + 1
+        used[chosen] += length
+        members[chosen] += 1
+        rows_by_space[row_length - used[chosen]].append(chosen)
+    return row, column, segment, len(used)
+
+
+def pack_histories(
+    store: SequenceStore,
+    start: Int64,
+    end: Int64,
+    max_length: int,
+    targets: TargetRule | None = None,
+) -> SequenceBatch:
+    """Pack the events `start:end` of each sequence, the newest `max_length` of them, into one batch.
+
+    With a rule for `targets`, called with the packed events' places in the store, its answer is the
+    batch's targets.
+    """
+    lengths = np.minimum(end - start, max_length)
+    first = end - lengths
+    longest = int(lengths.max()) if len(lengths) else 0
+    # Short batches get short rows, but not shorter than needed to fill them well.
+    row_length = max(longest, min(max_length, 32)) if longest else 0
+    row, column, segment, n_rows = pack_rows(lengths, row_length)
+    flat, source, seq = _flat_places(lengths, row, column, first, row_length)
+    size = n_rows * row_length
+
+    def scatter(values: npt.NDArray[np.int64]) -> Tensor:
+        out = np.zeros(size, dtype=np.int64)
+        out[flat] = values
+        return torch.from_numpy(out.reshape(n_rows, row_length))
+
+    last = np.where(lengths > 0, row * row_length + column + lengths - 1, -1)
+    times = None if store.timestamps is None else scatter(store.timestamps[source])
+    baskets = None if store.baskets is None else scatter(_ordinals(store.baskets[source], seq))
+    return SequenceBatch(
+        items=scatter(store.items[source].astype(np.int64)),
+        segments=scatter(segment[seq]),
+        positions=scatter(source - first[seq]),
+        last=torch.from_numpy(last),
+        times=times,
+        baskets=baskets,
+        targets=None if targets is None else scatter(targets(source)),
+    )
+
+
+def _ordinals(baskets: Int32, seq: Int64) -> Int64:
+    """Number the runs of equal basket ids inside each sequence 0, 1, ...; sequences are contiguous."""
+    if len(seq) == 0:
+        return np.zeros(0, dtype=np.int64)
+    new_sequence = np.r_[True, seq[1:] != seq[:-1]]
+    new_basket = new_sequence | np.r_[True, baskets[1:] != baskets[:-1]]
+    count = np.cumsum(new_basket)
+    first = np.maximum.accumulate(np.where(new_sequence, count, 0))
+    return count - first
+
+
+def _flat_places(
+    lengths: Int64, row: Int64, column: Int64, first: Int64, row_length: int
+) -> tuple[Int64, Int64, Int64]:
+    """Return, for each packed event, its flat place, its source in the store and its sequence."""
+    seq = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    inside = np.arange(len(seq), dtype=np.int64) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    flat = row[seq] * row_length + column[seq] + inside
+    return flat, first[seq] + inside, seq
+
+
+def history_batches(
+    store: SequenceStore, targets: Targets, max_length: int, batch_size: int
+) -> Iterator[tuple[slice, SequenceBatch]]:
+    """Yield `(which targets, their histories)` in order, `batch_size` targets at a time."""
+    begin = store.offsets[targets.user]
+    for at in range(0, len(targets), batch_size):
+        part = slice(at, min(at + batch_size, len(targets)))
+        yield part, pack_histories(store, begin[part], targets.start[part], max_length)
+
+
+def batch_from_lists(
+    histories: list[list[int]],
+    times: list[list[int]] | None,
+    max_length: int,
+    baskets: list[list[int]] | None = None,
+) -> SequenceBatch:
+    """Pack plain lists of item indices (oldest first) into a batch, for serving and tests.
+
+    `baskets` are ids, equal for neighbouring events of one basket.
+    """
+    lengths = np.array([len(h) for h in histories], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    flat = np.array([i for h in histories for i in h], dtype=np.int32)
+    stamps = None if times is None else np.array([t for h in times for t in h], dtype=np.int64)
+    runs = None if baskets is None else np.array([b for h in baskets for b in h], dtype=np.int32)
+    n_items = int(flat.max(initial=0))
+    store = SequenceStore(flat, offsets, n_items, timestamps=stamps, baskets=runs)
+    return pack_histories(store, offsets[:-1], offsets[1:], max_length)

@@ -1,0 +1,168 @@
+"""Columns: which column of a file is which of ours, and ids in one of two types."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from recsys.config import DataConfig
+from recsys.errors import ConfigError, DataError
+from recsys.schema import EVENT_COLUMNS, ITEM, TIMESTAMP, USER
+
+_SOUGHT = {
+    USER: ("user", "userid", "customer", "session", "reviewer", "list", "playlist", "account"),
+    ITEM: (
+        "item",
+        "itemid",
+        "product",
+        "asin",
+        "movie",
+        "track",
+        "song",
+        "article",
+        "sku",
+        "description",
+    ),
+    TIMESTAMP: ("timestamp", "time", "date", "datetime", "ts", "unixreviewtime", "created"),
+}
+
+
+def event_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[str, str]:
+    """Return our name -> the file's name of the columns to read, in the order of `EVENT_COLUMNS`.
+
+    A name that `data.columns` does not map stands for itself. `user_id`, `item_id` and (unless the
+    clock is `none`) `timestamp` must be there, as must every mapped column; the others are taken if
+    the file has them. Mapping one of those to an empty string leaves it out.
+    """
+    for ours in data.columns:
+        if ours not in EVENT_COLUMNS:
+            raise ConfigError(
+                f"data.columns: {ours!r} is not a column of ours; did you mean "
+                f"{nearest(ours, EVENT_COLUMNS)!r}? Allowed: {', '.join(EVENT_COLUMNS)} "
+                "(our name: the file's name)."
+            )
+    needed = [USER, ITEM] + ([] if data.clock == "none" else [TIMESTAMP])
+    found: dict[str, str] = {}
+    for ours in EVENT_COLUMNS:
+        theirs = data.columns.get(ours, ours)
+        if ours == TIMESTAMP and data.clock == "none":
+            continue
+        if ours not in needed and (theirs == "" or (theirs not in available and theirs == ours)):
+            continue
+        if theirs not in available:
+            raise DataError(
+                _missing(file, ours, theirs, available, "data.columns", tuple(found.values()))
+            )
+        found[ours] = theirs
+    return found
+
+
+def item_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[str, str]:
+    """Return our name -> the file's name of `item_id` and the attributes, `item_id` first.
+
+    Attributes keep the file's order, or that of `data.attributes`, which then must all be there.
+    """
+    renamed = {theirs: ours for ours, theirs in data.item_columns.items()}
+    ours_to_theirs = {renamed.get(name, name): name for name in available}
+    wanted = [ITEM, *(data.item_columns if data.attributes is None else data.attributes)]
+    for ours in wanted:
+        if ours not in ours_to_theirs:
+            theirs = data.item_columns.get(ours, ours)
+            raise DataError(_missing(file, ours, theirs, available, "data.item_columns"))
+    names = [n for n in ours_to_theirs if n != ITEM] if data.attributes is None else data.attributes
+    return {name: ours_to_theirs[name] for name in [ITEM, *(n for n in names if n != ITEM)]}
+
+
+def nearest(name: str, names: Sequence[str], cutoff: float = 0.0) -> str | None:
+    """Return the most alike of `names`, case aside; the first of equals; None if none is alike enough."""
+    lowered = {other.lower(): other for other in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=cutoff)
+    return lowered[close[0]] if close else None
+
+
+def guess(ours: str, available: Sequence[str]) -> str | None:
+    """Return the column that by its name is most likely to be `ours`, or None."""
+    bare = {name: "".join(c for c in name.lower() if c.isalnum()) for name in available}
+    for word in (ours.replace("_", ""), *_SOUGHT.get(ours, ())):
+        for test in (str.__eq__, str.startswith, str.__contains__):
+            if len(word) < 4 and test is not str.__eq__:
+                continue  # "ts" is in "artists"
+            for name, plain in bare.items():
+                if test(plain, word):
+                    return name
+    return None
+
+
+def _missing(
+    file: str,
+    ours: str,
+    theirs: str,
+    available: Sequence[str],
+    key: str,
+    taken: Sequence[str] = (),
+) -> str:
+    free = [name for name in available if name not in taken]
+    likely = guess(ours, free) or nearest(theirs, free, cutoff=0.3)
+    lines = [
+        f"{file} has no column {theirs!r}" + (f" (our {ours})" if ours != theirs else ""),
+        f"  It has: {', '.join(available) or 'no columns'}.",
+    ]
+    if len(available) == 1 and any(sign in available[0] for sign in ";|\t,"):
+        lines.append(
+            "  That is one column: fields are separated by commas in .csv, by tabs in .tsv."
+        )
+    elif likely is not None:
+        lines.append(f"  The nearest is {likely!r}; if that is it, set {key}.{ours}={likely}")
+    if ours == TIMESTAMP:
+        lines.append(
+            "  Data without times: set data.clock=none (the order of rows, or `position`, counts)."
+        )
+    return "\n".join(lines)
+
+
+def normalise_id(values: pl.Series, ours: str, file: str) -> pl.Series:
+    """Return ids as String or Int64, null where there is none.
+
+    Text is kept byte for byte: blanks around an id, leading zeros and case all matter, and `NA` is
+    an id like any other; only an empty text is no id. Whole floats (`17850.0`) become integers,
+    categories text; other types are a `DataError`.
+    """
+    dtype = values.dtype
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = values.cast(pl.String)
+        return text.set(text == "", None) if bool((text == "").any()) else text
+    if dtype == pl.UInt64 or dtype == pl.UInt128 or dtype == pl.Int128:
+        return values.cast(pl.String)
+    if dtype.is_integer():
+        return values.cast(pl.Int64)
+    if dtype.is_float():
+        return _whole(values, ours, file)
+    if dtype == pl.Null:
+        return values.cast(pl.String)
+    raise DataError(
+        f"{file}: {ours} ({values.name!r}) has type {dtype}; ids must be text or whole numbers"
+    )
+
+
+def _whole(values: pl.Series, ours: str, file: str) -> pl.Series:
+    clean = values.fill_nan(None).cast(pl.Float64)
+    # Above 2**53 neighbouring integers share a float, so ids may already be merged.
+    broken = ((clean != clean.floor()) | (clean.abs() > 2**53)).fill_null(False)
+    if bool(broken.any()):
+        raise DataError(
+            f"{file}: {ours} ({values.name!r}) holds decimals such as {clean.filter(broken)[0]!r}; "
+            "ids must be text or whole numbers"
+        )
+    return clean.cast(pl.Int64)
+
+
+def mapping_lines(mapping: Mapping[str, str]) -> str:
+    """Return a column mapping as one YAML flow mapping."""
+    import yaml
+
+    text: str = yaml.safe_dump(
+        dict(mapping), default_flow_style=True, sort_keys=False, width=10_000
+    )
+    return text.strip()

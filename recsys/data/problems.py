@@ -1,0 +1,212 @@
+"""Problems: rows that break a rule, counted, the first ones shown, with the choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from recsys.config import OnProblem
+from recsys.data.pieces import ROW_BITS, Piece
+from recsys.errors import DataError
+from recsys.schema import ITEM, POSITION, TIMESTAMP, USER
+
+SHOWN = 5
+"""How many bad rows of a rule are kept and shown."""
+
+RULES: Final[dict[str, tuple[str, tuple[OnProblem, ...]]]] = {
+    "null_ids": ("rows without an id", ("drop", "fail")),
+    "bad_times": ("times that are missing, do not parse or lie in the future", ("drop", "fail")),
+    "duplicates": (
+        "events equal to an earlier one in user, item and time",
+        ("drop", "fail", "keep"),
+    ),
+    "unknown_items": ("events whose item has no record in the item file", ("drop", "fail", "keep")),
+    "bad_encoding": ("text lines that are not UTF-8", ("drop", "fail")),
+    "duplicate_items": ("item records with the id of an earlier one", ("drop", "fail")),
+}
+"""Rule -> (what breaks it, what may be chosen); the keys are those of `data.on_problem`."""
+
+_EFFECT = {"drop": "leave them out", "fail": "stop", "keep": "take them as they are"}
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that broke a rule; `row` counts records from 1, header and blank lines left out."""
+
+    file: str
+    row: int
+    values: Mapping[str, Any]
+    note: str = ""
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        parts = [f"{self.file}, row {self.row}", shown, self.note]
+        return ": ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How often a rule was broken, what was chosen for it, and the first rows."""
+
+    count: int
+    choice: OnProblem
+    first: tuple[BadRow, ...] = ()
+    hint: str = ""
+
+    def __add__(self, other: Finding) -> Finding:
+        first = (self.first + other.first)[:SHOWN]
+        return Finding(self.count + other.count, self.choice, first, self.hint or other.hint)
+
+
+@dataclass(frozen=True)
+class ProblemReport:
+    """What was read, what was kept, which rules were broken; reports of pieces add up.
+
+    Attributes:
+        rows: records read.
+        kept: records that passed.
+        findings: broken rule -> count, choice and first rows, in the order of the pieces.
+        filtered: row-wise filter -> events it dropped (time_window, min_weight, event_types).
+    """
+
+    rows: int = 0
+    kept: int = 0
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    filtered: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: ProblemReport) -> ProblemReport:
+        findings = dict(self.findings)
+        for rule, found in other.findings.items():
+            findings[rule] = findings[rule] + found if rule in findings else found
+        filtered = dict(self.filtered)
+        for name, count in other.filtered.items():
+            filtered[name] = filtered.get(name, 0) + count
+        return ProblemReport(self.rows + other.rows, self.kept + other.kept, findings, filtered)
+
+    def raise_if_failed(self) -> None:
+        """Raise one `DataError` with every rule that was broken and is set to `fail`."""
+        failed = {r: f for r, f in self.findings.items() if f.count and f.choice == "fail"}
+        if failed:
+            raise DataError("\n".join(explain(rule, found) for rule, found in failed.items()))
+
+    def lines(self) -> list[str]:
+        """Return a sentence for every broken rule and every filter that dropped rows."""
+        verb = {"drop": "dropped", "keep": "kept", "fail": "refused"}
+        out = [
+            f"{verb[found.choice]} {found.count:,} {RULES[rule][0]} (data.on_problem.{rule})"
+            for rule, found in self.findings.items()
+            if found.count
+        ]
+        out += [f"filter {name} left out {n:,} events" for name, n in self.filtered.items() if n]
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        rules = {
+            rule: {
+                "count": found.count,
+                "choice": found.choice,
+                "first": [
+                    {
+                        "file": bad.file,
+                        "row": bad.row,
+                        "values": _plain(bad.values),
+                        "note": bad.note,
+                    }
+                    for bad in found.first
+                ],
+            }
+            for rule, found in self.findings.items()
+        }
+        filtered = dict(self.filtered)
+        return {"rows": self.rows, "kept": self.kept, "rules": rules, "filtered": filtered}
+
+
+def explain(rule: str, found: Finding) -> str:
+    """Return the message for people: the rule, the first rows, the choices and the key to set."""
+    meaning, choices = RULES[rule]
+    key = f"data.on_problem.{rule}"
+    files = sorted({bad.file for bad in found.first})
+    lines = [f"{', '.join(files) or 'input'}: {found.count:,} {meaning} (rule {rule})"]
+    lines += [f"  {bad}" for bad in found.first]
+    if found.count > len(found.first):
+        lines.append(f"  and {found.count - len(found.first):,} more")
+    if found.hint:
+        lines.append(f"  {found.hint}")
+    offered = "; ".join(f"{key}={choice} to {_EFFECT[choice]}" for choice in choices)
+    lines.append(f"  Mend the file, or choose: {offered} (now: {found.choice}).")
+    return "\n".join(lines)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain = (str, int, float, bool, type(None))
+    return {k: v if isinstance(v, plain) else str(v) for k, v in values.items()}
+
+
+def bad_rows(frame: pl.DataFrame, mask: pl.Series, file: str) -> tuple[BadRow, ...]:
+    """Return the first rows where `mask` holds; column `row` counts the file's from 0."""
+    shown = frame.filter(mask).head(SHOWN).to_dicts()
+    return tuple(BadRow(file, int(values.pop("row")) + 1, values) for values in shown)
+
+
+def locate_rows(
+    frame: pl.DataFrame, mask: pl.Series, pieces: Sequence[Piece]
+) -> tuple[BadRow, ...]:
+    """Return the first rows where `mask` holds; file and row are told from the global `row`."""
+    shown = frame.filter(mask).head(SHOWN).to_dicts()
+    by_index = {piece.index: piece for piece in pieces}
+    out = []
+    for values in shown:
+        key = int(values.pop("row"))
+        piece = by_index[key >> ROW_BITS]
+        row = piece.first_row + (key & ((1 << ROW_BITS) - 1)) + 1
+        out.append(BadRow(piece.path, row, values))
+    return tuple(out)
+
+
+def check_known_items(
+    events: pl.DataFrame, known: pl.Series, choice: OnProblem, pieces: Sequence[Piece] = ()
+) -> tuple[pl.DataFrame, ProblemReport]:
+    """Return the events that stay under rule `unknown_items`, and the report.
+
+    `known` are the item ids of the item file (String); event ids are compared as text. `pieces`
+    gives the rows their file names. A frame without unknown items comes back as it is.
+    """
+    unknown = ~events[ITEM].cast(pl.String).is_in(known.cast(pl.String).unique().implode())
+    return _apply("unknown_items", events, unknown, choice, pieces)
+
+
+def duplicate_mask(frame: pl.DataFrame) -> pl.Series:
+    """Tell for every event whether an earlier row of the frame has the same user, item and time.
+
+    Where there is a `position` it must be equal too (a song may come twice in a show of one date).
+    Where there is neither time nor position, no two events are at the same moment and nothing is a
+    duplicate. The frame must hold all events of its users, in input order (ascending `row`): the
+    first of equal events is the one that is not marked.
+    """
+    moment = [name for name in (TIMESTAMP, POSITION) if name in frame.columns]
+    if not moment:
+        return pl.Series("duplicate", [False]).new_from_index(0, frame.height)
+    again = ~pl.struct(USER, ITEM, *moment).is_first_distinct()
+    return frame.select(again.alias("duplicate")).to_series()
+
+
+def drop_duplicates(
+    frame: pl.DataFrame, choice: OnProblem, pieces: Sequence[Piece] = ()
+) -> tuple[pl.DataFrame, ProblemReport]:
+    """Return the events that stay under rule `duplicates` (see `duplicate_mask`) and the report."""
+    return _apply("duplicates", frame, duplicate_mask(frame), choice, pieces)
+
+
+def _apply(
+    rule: str, frame: pl.DataFrame, broken: pl.Series, choice: OnProblem, pieces: Sequence[Piece]
+) -> tuple[pl.DataFrame, ProblemReport]:
+    count = int(broken.sum())
+    if not count:
+        return frame, ProblemReport()
+    first = locate_rows(frame, broken, pieces) if pieces and "row" in frame.columns else ()
+    report = ProblemReport(findings={rule: Finding(count, choice, first)})
+    return (frame if choice == "keep" else frame.filter(~broken)), report

@@ -1,0 +1,134 @@
+"""Training batches: windows over the training events, and what is to be predicted at each place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.sequences import Int64, TrainingData
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """One epoch's training batches: windows of the training events, in a seeded random order.
+
+    Attributes:
+        data: what may be learned from.
+        max_length: inputs per window (L).
+        batch_size: sequences per batch and process.
+        windows: `last` keeps each user's newest window; `all` cuts the whole history into windows, so
+            that every event is a target exactly once.
+        objective: `next_event` predicts the event after each place; `next_basket` a random event of
+            the basket after the place's own, drawn anew each epoch.
+        repeats: `mask` leaves out targets that the user has had before (they could never be
+            recommended where seen items are excluded).
+        seed, rank, world_size: the order is a function of `(seed, epoch)` alone; process `rank` takes
+            every `world_size`-th window, and all processes get equally many.
+    """
+
+    data: TrainingData
+    max_length: int
+    batch_size: int
+    windows: Literal["last", "all"] = "all"
+    objective: Literal["next_event", "next_basket"] = "next_event"
+    repeats: Literal["keep", "mask"] = "keep"
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    @cached_property
+    def bounds(self) -> tuple[Int64, Int64]:
+        """`(start [W], end [W])` of the inputs of all windows; the event at `end` is still a target."""
+        begin = self.data.store.offsets[:-1]
+        end = self.data.train_end - 1  # the last event is never an input
+        keep = end > begin
+        begin, end = begin[keep], end[keep]
+        if self.windows == "last":
+            return np.maximum(begin, end - self.max_length), end
+        counts = -(-(end - begin) // self.max_length)
+        which = np.repeat(np.arange(len(begin)), counts)
+        nth = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        window_end = end[which] - nth * self.max_length
+        return np.maximum(begin[which], window_end - self.max_length), window_end
+
+    @cached_property
+    def _first_time(self) -> npt.NDArray[np.bool_]:
+        return first_occurrences(self.data)
+
+    @cached_property
+    def _next_baskets(self) -> tuple[Int64, Int64]:
+        return next_baskets(self.data)
+
+    def __len__(self) -> int:
+        share = -(-len(self.bounds[0]) // self.world_size)
+        return -(-share // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[SequenceBatch]:
+        """Yield the batches of one epoch for this process."""
+        start, end = self.bounds
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(start))
+        if self.world_size > 1:  # equal shares: wrap around, as a distributed sampler does
+            order = np.resize(order, -(-len(order) // self.world_size) * self.world_size)
+            order = order[self.rank :: self.world_size]
+        draw = np.random.default_rng((self.seed, epoch, self.rank))
+        for at in range(0, len(order), self.batch_size):
+            pick = order[at : at + self.batch_size]
+            yield pack_histories(
+                self.data.store,
+                start[pick],
+                end[pick],
+                self.max_length,
+                lambda places: self._targets(places, draw),
+            )
+
+    def _targets(self, places: Int64, draw: np.random.Generator) -> Int64:
+        """Return the item to predict after each place, 0 where there is none."""
+        if self.objective == "next_event":
+            chosen, valid = places + 1, np.ones(len(places), dtype=bool)
+        else:
+            first, last = (bound[places] for bound in self._next_baskets)
+            valid = last > first
+            chosen = first + (draw.random(len(places)) * (last - first)).astype(np.int64)
+            chosen = np.where(valid, chosen, 0)
+        if self.repeats == "mask":
+            valid = valid & self._first_time[chosen]
+        return np.where(valid, self.data.store.items[chosen], 0).astype(np.int64)
+
+
+def first_occurrences(data: TrainingData) -> npt.NDArray[np.bool_]:
+    """Tell for every event of the store whether its user has it for the first time, bool [E]."""
+    store = data.store
+    user = np.repeat(np.arange(store.n_users, dtype=np.int64), np.diff(store.offsets))
+    pair = user * (store.n_items + 1) + store.items
+    first = np.zeros(store.n_events, dtype=bool)
+    first[np.unique(pair, return_index=True)[1]] = True
+    return first
+
+
+def next_baskets(data: TrainingData) -> tuple[Int64, Int64]:
+    """Return, for every event, `(start [E], end [E])` of its user's next basket in the training part.
+
+    Empty (`start == end`) where no whole next basket lies before the user's `train_end`.
+    """
+    store = data.store
+    if store.baskets is None:
+        raise ValueError("next_basket needs baskets: map basket_id or set data.basket_minutes")
+    events = store.n_events
+    new = np.ones(events, dtype=bool)
+    new[1:] = store.baskets[1:] != store.baskets[:-1]
+    new[store.offsets[:-1][np.diff(store.offsets) > 0]] = True
+    starts = np.flatnonzero(new)
+    run = np.cumsum(new) - 1
+    ends = np.append(starts[1:], events)
+    limit = np.repeat(data.train_end, np.diff(store.offsets))
+    first = ends[run]
+    following = np.minimum(run + 1, len(starts) - 1)
+    last = np.minimum(ends[following], limit)
+    return np.minimum(first, limit), np.maximum(last, np.minimum(first, limit))

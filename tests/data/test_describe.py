@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from rich.console import Console
+
+from recsys.config import DataConfig
+from recsys.data.describe import FileSummary, describe
+from recsys.data.readers import read_events
+from recsys.data.tally import KEPT_HASHES, ColumnTally, Distinct
+from recsys.errors import DataError
+
+
+def describe_text(path: Path, content: str | bytes) -> FileSummary:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (file,) = describe([path]).files
+    return file
+
+
+def test_a_csv_is_counted_ranged_and_given_roles(tmp_path: Path) -> None:
+    file = describe_text(
+        tmp_path / "log.csv",
+        "reviewerID,asin,stars,unixReviewTime,note\n"
+        "a,007,1.5,1404172800,\nb,7,5,1404172900,hi\na,7,4,1404259200, hi\n",
+    )
+    assert (file.rows, file.format) == (3, "csv")
+    by_name = {column.name: column for column in file.columns}
+    assert [column.role for column in file.columns] == [
+        "user_id",
+        "item_id",
+        None,
+        "timestamp",
+        None,
+    ]
+    assert (by_name["stars"].looks, by_name["stars"].minimum, by_name["stars"].maximum) == (
+        "numbers", 1.5, 5.0,
+    )  # fmt: skip
+    assert (by_name["asin"].distinct, by_name["asin"].exact) == (2, True)
+    assert (by_name["note"].nulls, by_name["note"].padded) == (1, 1)
+    assert by_name["unixReviewTime"].unit == "s"
+    assert by_name["unixReviewTime"].seconds == (1404172800, 1404259200)
+
+
+def test_its_yaml_reads_the_file(tmp_path: Path) -> None:
+    file = describe_text(
+        tmp_path / "a log, [1].csv",
+        "customer;x,product,when\nc,p,2020-07-01 10:00\nd,q,2020-07-02\n",
+    )
+    section = yaml.safe_load(file.yaml)["data"]
+    assert section["clock"] == "absolute" and section["time_unit"] == "text"
+    events, _ = read_events(DataConfig.model_validate(section))
+    assert events["user_id"].to_list() == ["c", "d"]
+    assert events["timestamp"].to_list() == [1593597600, 1593648000]
+
+
+def test_typed_dates_and_milliseconds_and_offsets(tmp_path: Path) -> None:
+    frames = {
+        "dates": (pl.Series([datetime(2020, 1, 1), datetime(2020, 1, 3)]), "absolute", "s"),
+        "millis": (pl.Series([1404172800000, 1404172900000]), "absolute", "ms"),
+        "offsets": (pl.Series([0, 86400]), "relative", "s"),
+    }
+    for name, (values, clock, unit) in frames.items():
+        path = tmp_path / f"{name}.parquet"
+        pl.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "timestamp": values}).write_parquet(
+            path
+        )
+        section = yaml.safe_load(describe([path]).files[0].yaml)["data"]
+        assert (section["clock"], section["time_unit"]) == (clock, unit), name
+        read_events(DataConfig.model_validate(section))
+
+
+def test_moments_beat_names_that_only_sound_like_time(tmp_path: Path) -> None:
+    file = describe_text(tmp_path / "s.csv", "user,song,playtime,ts\na,x,30,1404172800\n")
+    moment = file.role("timestamp")
+    assert moment is not None and moment.name == "ts"
+
+
+def test_problems_are_told(tmp_path: Path) -> None:
+    file = describe_text(
+        tmp_path / "e.csv", b"user_id,item_id,timestamp\n,x ,99999999999\na,caf\xe9,1\nb,y,\n"
+    )
+    told = "\n".join(file.problems)
+    assert "1 lines are not UTF-8" in told and "line 3, byte 6 is 0xe9" in told
+    assert "user_id is missing in 1 rows (data.on_problem.null_ids" in told
+    assert "timestamp is missing in 1 rows (data.on_problem.bad_times" in told
+    assert "item_id: blanks at the beginning or end of 1 values" in told
+    assert file.rows == 2
+    none = describe_text(tmp_path / "n.csv", "a,b\n")
+    assert none.problems == ("the file has no rows",)
+
+
+def test_a_file_that_breaks_off_is_described_up_to_there(tmp_path: Path) -> None:
+    file = describe_text(tmp_path / "e.jsonl", '{"user_id": 1}\n{"user_id":\n')
+    assert file.rows == 0 and "row 2: not JSON" in file.problems[0]
+    with pytest.raises(DataError, match="suffix"):
+        describe_text(tmp_path / "e.bin", "x")
+
+
+def test_json_lines_keep_types_and_absent_keys_are_nulls(tmp_path: Path) -> None:
+    file = describe_text(
+        tmp_path / "i.jsonl", '{"item_id": "a", "tags": ["x"]}\n{"item_id": "b", "price": 2}\n'
+    )
+    summary = {column.name: (column.dtype, column.looks, column.nulls) for column in file.columns}
+    assert summary == {
+        "item_id": ("String", "text", 0),
+        "tags": ("List(String)", "nested", 1),
+        "price": ("Int64", "whole numbers", 1),
+    }
+    assert yaml.safe_load(file.yaml)["data"]["items"] == [str(tmp_path / "i.jsonl")]
+
+
+def test_it_renders_and_is_plain_data(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp\na,b,1404172800\n")
+    description = describe([tmp_path / "*.csv"])
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
+    console.print(description.render())
+    console.file.close()
+    text = console.export_text()
+    assert "1 rows" in text and "2014-07-01 00:00:00" in text and "clock: absolute" in text
+    assert json.loads(json.dumps(description.to_dict()))["files"][0]["rows"] == 1
+
+
+def test_distinct_is_exact_when_few_and_close_when_many() -> None:
+    few, many = Distinct(), Distinct()
+    for start in range(0, 300_000, 50_000):
+        few.add(pl.Series(range(1000)))
+        many.add(pl.Series(range(start, start + 75_000)))  # half of each piece comes again
+    assert (few.count(), few.exact) == (1000, True)
+    assert not many.exact and len(many.hashes) == KEPT_HASHES
+    assert many.count() == pytest.approx(325_000, rel=0.02)
+
+
+def test_a_tally_over_pieces_is_the_tally_of_the_whole() -> None:
+    values = ["3", "10", None, "2.5", "x y"]
+    looks = []
+    for size in (1, 2, 5):
+        tally = ColumnTally("c")
+        for start in range(0, len(values), size):
+            tally.add(pl.Series("c", values[start : start + size], dtype=pl.String))
+        summary = tally.summary()
+        looks.append(
+            (summary.looks, summary.minimum, summary.maximum, summary.nulls, summary.distinct)
+        )
+    assert looks == [("text", "10", "x y", 1, 4)] * 3

@@ -1,0 +1,115 @@
+"""Training windows: every event is a target once, orders are seeded, processes share fairly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.data.sequences import SequenceStore, TrainingData
+from recsys.data.windows import TrainingBatches, first_occurrences, next_baskets
+
+
+def packed(histories: list[list[int]], held_out: int = 0, **columns: list[int]) -> TrainingData:
+    lengths = [len(h) for h in histories]
+    offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
+    items = np.array([i for h in histories for i in h], dtype=np.int32)
+    arrays = {name: np.array(values, dtype=np.int32) for name, values in columns.items()}
+    store = SequenceStore(items, offsets, int(items.max(initial=1)), **arrays)  # type: ignore[arg-type]
+    return TrainingData(store, np.maximum(offsets[1:] - held_out, offsets[:-1]))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 13), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 4)
+)
+def test_every_event_but_the_first_is_a_target_once(
+    lengths: list[int], max_length: int, batch_size: int
+) -> None:
+    ids = iter(range(1, 1000))
+    histories = [[next(ids) for _ in range(n)] for n in lengths]
+    data = packed(histories)
+    batches = TrainingBatches(data, max_length, batch_size)
+    seen = [int(t) for b in batches.epoch(0) for t in b.targets[b.targets > 0]]  # type: ignore[index]
+    assert sorted(seen) == sorted(i for h in histories for i in h[1:])
+    assert len(list(batches.epoch(0))) == len(batches)
+
+
+def test_a_target_follows_its_place() -> None:
+    batch = next(TrainingBatches(packed([[1, 2, 3, 4, 5]]), 3, 8, windows="last").epoch(0))
+    assert batch.targets is not None
+    assert batch.items[0, :3].tolist() == [2, 3, 4]
+    assert batch.targets[0, :3].tolist() == [3, 4, 5]
+
+
+def test_held_out_events_are_neither_input_nor_target() -> None:
+    data = packed([[1, 2, 3, 8, 9], [4, 5, 8]], held_out=2)
+    batches = list(TrainingBatches(data, 10, 8).epoch(0))
+    shown = {int(i) for b in batches for t in (b.items, b.targets) for i in t.flatten()}  # type: ignore[union-attr]
+    assert shown == {0, 1, 2, 3}
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    data = packed([[i, i + 1] for i in range(1, 60)])
+
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = TrainingBatches(data, 5, 10, seed=seed)
+        return [int(i) for b in batches.epoch(epoch) for i in b.recent(1).flatten()]
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+@pytest.mark.parametrize("windows", [7, 8, 9])
+def test_processes_cover_all_windows_with_equal_shares(windows: int) -> None:
+    data = packed([[i, i + 100] for i in range(1, windows + 1)])
+    shares = [
+        [int(i) for b in TrainingBatches(data, 5, 2, rank=r, world_size=2).epoch(3) for i in b.recent(1)]
+        for r in range(2)
+    ]
+    assert len(shares[0]) == len(shares[1]) == -(-windows // 2)
+    assert set(shares[0]) | set(shares[1]) == set(range(1, windows + 1))
+
+
+def test_masked_repeats_are_no_targets() -> None:
+    data = packed([[1, 2, 1, 3, 2]])
+    batch = next(TrainingBatches(data, 10, 1, repeats="mask").epoch(0))
+    assert batch.targets is not None
+    assert batch.targets[0, :4].tolist() == [2, 0, 3, 0]
+
+
+def test_first_occurrences_are_per_user() -> None:
+    data = packed([[1, 2, 1], [1, 1]])
+    assert first_occurrences(data).tolist() == [True, True, False, True, False]
+
+
+def test_next_baskets_by_hand() -> None:
+    data = packed([[1, 2, 3, 4, 5], [6, 7]], baskets=[1, 1, 2, 3, 3, 3, 4])
+    start, end = next_baskets(data)
+    assert start.tolist() == [2, 2, 3, 5, 5, 6, 7]
+    assert end.tolist() == [3, 3, 5, 5, 5, 7, 7]
+
+
+def test_next_baskets_stop_at_the_end_of_training() -> None:
+    data = packed([[1, 2, 3, 4]], held_out=1, baskets=[1, 2, 3, 4])
+    start, end = next_baskets(data)
+    assert (end - start).tolist() == [1, 1, 0, 0]
+
+
+def test_basket_targets_come_from_the_next_basket() -> None:
+    data = packed([[1, 2, 3, 4, 5, 6]], baskets=[1, 1, 2, 2, 2, 3])
+    batches = TrainingBatches(data, 10, 1, objective="next_basket")
+    drawn: list[set[int]] = [set() for _ in range(5)]
+    for epoch in range(60):
+        batch = next(batches.epoch(epoch))
+        assert batch.targets is not None
+        for place, target in enumerate(batch.targets[0, :5].tolist()):
+            drawn[place].add(target)
+    assert drawn == [{3, 4, 5}, {3, 4, 5}, {6}, {6}, {6}]
+
+
+def test_baskets_are_required_for_their_objective() -> None:
+    with pytest.raises(ValueError, match="needs baskets"):
+        list(TrainingBatches(packed([[1, 2]]), 5, 1, objective="next_basket").epoch(0))
