@@ -1,0 +1,28 @@
+"""What every training loss answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Loss(nn.Module, ABC):
+    """A loss of next-item prediction over a catalogue of items 1..V (0 is PAD).
+
+    It owns no weights; losses that draw negatives own a seeded generator.
+    """
+
+    @abstractmethod
+    def forward(self, queries: Tensor, targets: Tensor, table: Tensor) -> Tensor:
+        """Return the mean loss over T tokens, a scalar; no tokens cost 0.
+
+        Args:
+            queries: float [T, D], one sequence vector per token.
+            targets: int64 [T], the item to predict, 1..V.
+            table: float [V + 1, D], item vectors; row 0 (PAD) never competes and gets no gradient.
+        """
+
+    def reseed(self, seed: int) -> None:
+        """Restart the negative sampler; a loss without one does nothing."""
+        del seed

@@ -1,0 +1,40 @@
+"""Models: each is built from its configuration alone and used without Lightning."""
+
+from __future__ import annotations
+
+from recsys.config import (
+    ItemKNNConfig,
+    MarkovConfig,
+    ModelConfig,
+    OwnPopularityConfig,
+    PopularityConfig,
+    SASRecConfig,
+)
+from recsys.models.contract import CountingModel, EncoderModel, Model
+
+__all__ = ["CountingModel", "EncoderModel", "Model", "build_model"]
+
+
+def build_model(config: ModelConfig, n_items: int) -> Model:
+    """Return an untrained model for a catalogue of `n_items` items."""
+    match config:
+        case PopularityConfig():
+            from recsys.models.popularity import Popularity
+
+            return Popularity(n_items)
+        case OwnPopularityConfig():
+            from recsys.models.popularity import OwnPopularity
+
+            return OwnPopularity(n_items)
+        case MarkovConfig():
+            from recsys.models.markov import Markov
+
+            return Markov(config, n_items)
+        case ItemKNNConfig():
+            from recsys.models.item_knn import ItemKNN
+
+            return ItemKNN(config, n_items)
+        case SASRecConfig():
+            from recsys.models.sasrec import SASRec
+
+            return SASRec(config, n_items)

@@ -1,0 +1,197 @@
+"""Fit a learned model: from data and a configuration to the best weights on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+import torch.distributed as distributed
+from safetensors.torch import load_file, save_file
+
+from recsys.config import EvaluationConfig, TrainingConfig
+from recsys.data.sequences import Targets, TrainingData
+from recsys.data.windows import TrainingBatches
+from recsys.errors import ArtifactError, DataError
+from recsys.evaluation.ranking import rank_targets
+from recsys.losses import build_loss
+from recsys.models.contract import EncoderModel
+from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
+from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
+from recsys.training.module import TrainingModule
+from recsys.training.objective import TargetPrediction
+from recsys.training.popularity_query import popularity_query
+from recsys.training.validation import means_by_user
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Everything `fit` needs besides the model.
+
+    Attributes:
+        training: how to fit.
+        evaluation: how validation ranks (what it excludes).
+        data: what may be learned from.
+        validation: what the best epoch is chosen on.
+        directory: where checkpoints, history and weights are written.
+        seed: of weights' drop-out, order and negatives.
+        on_epoch: called by the first process with each epoch's record.
+        trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
+    """
+
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    data: TrainingData
+    validation: Targets
+    directory: Path
+    seed: int = 0
+    on_epoch: Callable[[EpochRow], None] | None = None
+    trainer: dict[str, Any] | None = None
+    rank: int = 0
+    world_size: int = 1
+
+
+def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
+    """Train `model`, leave its best weights in it and in `directory`, return the epochs' records.
+
+    If `directory` holds a checkpoint of an interrupted run, training goes on from it.
+    """
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    module = _module(model, plan)
+    if resolve_compile(plan.training.compile, resolve_device(plan.training.device)):
+        model.hidden = torch.compile(model.hidden, dynamic=True)  # type: ignore[method-assign]
+    end = EpochEnd(
+        plan.directory,
+        lambda trained: validate(trained, plan),
+        patience=plan.training.patience,
+        every=plan.training.validate_every,
+        on_epoch=plan.on_epoch,
+    )
+    checkpoint = plan.directory / LAST
+    resume = checkpoint if checkpoint.is_file() else None
+    if resume is not None:
+        logger.info("resuming from %s", checkpoint)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it narrates and advertises
+    with warnings.catch_warnings():
+        # The batches are made in this process on purpose: packing takes half a millisecond.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")  # Lightning's own call
+        trainer = _trainer(plan, end)
+        trainer.fit(module, ckpt_path=resume, weights_only=True)
+    _keep_best(model, plan, end)
+    return end.rows
+
+
+def _module(model: EncoderModel, plan: FitPlan) -> TrainingModule:
+    batches = TrainingBatches(
+        plan.data,
+        model.max_length,
+        plan.training.batch_size,
+        windows=plan.training.windows,
+        objective=plan.training.objective,
+        repeats=plan.training.repeats,
+        seed=plan.seed,
+        rank=plan.rank,
+        world_size=plan.world_size,
+    )
+    if len(batches) == 0:
+        raise DataError(
+            "no user has two training events, so there is nothing to learn from; "
+            "check the split and the filters (recsys describe shows the lengths)"
+        )
+    counts = plan.data.item_counts()
+    tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
+    torch.manual_seed(derive_seed(plan.seed))
+    loss = build_loss(plan.training.loss, counts, tokens)
+    return TrainingModule(model, TargetPrediction(loss), plan.training, batches)
+
+
+def _trainer(plan: FitPlan, end: EpochEnd) -> lightning.Trainer:
+    device = resolve_device(plan.training.device)
+    return lightning.Trainer(
+        **{
+            "accelerator": device,
+            "devices": 1,
+            "precision": resolve_precision(plan.training.precision, device),
+            "max_epochs": plan.training.epochs,
+            "gradient_clip_val": plan.training.clip,
+            "callbacks": [end],
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            **(plan.trainer or {}),
+        }
+    )
+
+
+def validate(module: TrainingModule, plan: FitPlan) -> dict[str, float]:
+    """Return NDCG@10 and HR@10 by full ranking: a mean over each user's targets, then over users.
+
+    With several processes each ranks the targets of its users and the sums are added up, so that no
+    user counts twice.
+    """
+    targets = validation_targets(plan)
+    mine = targets.user % plan.world_size == plan.rank
+    targets = Targets(targets.user[mine], targets.start[mine], targets.end[mine])
+    model = module.evaluated
+    was_training = model.training
+    model.eval()
+    ranked = rank_targets(
+        model, plan.data.store, targets, plan.evaluation, list_length=10, device=module.device
+    )
+    model.train(was_training)
+    means = means_by_user(ranked)
+    sums = torch.tensor([*means.sum(axis=0), len(means)], dtype=torch.float64)
+    if plan.world_size > 1:
+        sums = sums.to(module.device)
+        distributed.all_reduce(sums)
+    count = max(1.0, float(sums[2]))
+    return {METRIC: float(sums[0]) / count, "hr@10": float(sums[1]) / count}
+
+
+def validation_targets(plan: FitPlan) -> Targets:
+    """Return the validation targets, or the seeded sample of them that the configuration asks for."""
+    targets, limit = plan.validation, plan.training.validation_targets
+    if len(targets) == 0:
+        raise DataError("the split has no validation targets, so no best epoch can be chosen")
+    if limit is None or len(targets) <= limit:
+        return targets
+    rng = np.random.default_rng(derive_seed(plan.seed, len(targets)))
+    chosen = np.sort(rng.choice(len(targets), limit, replace=False))
+    return Targets(targets.user[chosen], targets.start[chosen], targets.end[chosen])
+
+
+def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd) -> None:
+    """Load the best epoch's weights, add the query of an empty history, write the final files."""
+    best = plan.directory / BEST
+    if not best.is_file():
+        raise ArtifactError(
+            f"{best} was never written: no validation gave a finite {METRIC} "
+            f"(losses: {[round(row['loss'], 4) for row in end.rows]}); lower training.lr"
+        )
+    model.load_state_dict(load_file(best))
+    model.eval()
+    with torch.no_grad():
+        table = model.encode_items()
+    model.default_query.copy_(popularity_query(table, plan.data.item_counts()))
+    if plan.rank == 0:
+        save_file(plain_state(model.state_dict()), plan.directory / WEIGHTS)
+        history = {"best_epoch": end.best[1], "best": end.best[0], "epochs": end.rows}
+        (plan.directory / HISTORY).write_text(json.dumps(history, indent=1) + "\n")
