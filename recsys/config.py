@@ -6,6 +6,7 @@ Every section is a frozen model; an unknown key is an error that names the neare
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import types
 import typing
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recsys.errors import ConfigError
 from recsys.schema import Clock, Kind, TargetKind
@@ -25,6 +26,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+
+def _text_of_date(value: Any) -> Any:
+    """Turn the dates and times that YAML makes of unquoted ones back into ISO text."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+Moment = Annotated[str | float | None, BeforeValidator(_text_of_date)]
+"""A point in time: ISO text, or a number in the file's own unit."""
 
 OnProblem = Literal["drop", "fail", "keep"]
 
@@ -49,9 +58,9 @@ class ProblemRules(Section):
 class FilterConfig(Section):
     """Which events stay. Applied in this order: time window, weight, k-core."""
 
-    start: str | float | None = None
+    start: Moment = None
     """Earliest time kept (ISO date or the file's own unit)."""
-    end: str | float | None = None
+    end: Moment = None
     """First time not kept."""
     min_weight: float | None = None
     """Events of smaller weight are dropped."""
@@ -101,9 +110,9 @@ class GlobalTimeSplit(Section):
     """Share of events (of lists, by their first event, where `kind: lists`) after the test cut."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of the remaining events after the validation cut."""
-    test_from: str | float | None = None
+    test_from: Moment = None
     """The test cut as a time, instead of a share."""
-    validation_from: str | float | None = None
+    validation_from: Moment = None
 
 
 class LeaveOneOutSplit(Section):
@@ -167,6 +176,8 @@ class MarkovConfig(Section):
     """How many of the newest events vote, each weighted 1/distance."""
     half_life: float | None = Field(None, gt=0)
     """Transitions lose half their count in this many users/lists (in order of their last event)."""
+    reach: int = Field(1, ge=1)
+    """Training events up to this far apart count as a transition, each 1/distance."""
 
 
 class ItemKNNConfig(Section):

@@ -62,8 +62,9 @@ def group_baskets(frame: pl.DataFrame) -> pl.DataFrame:
     """
     if BASKET not in frame.columns:
         return frame
-    first = pl.int_range(pl.len()).min().over("user", BASKET).alias("first")
-    first_row = frame.select(first).to_series().to_numpy()
+    # The index is a column of its own: made inside `over`, it would begin anew in every group.
+    places_of = frame.select("user", BASKET).with_row_index("place")
+    first_row = places_of.select(pl.col("place").min().over("user", BASKET)).to_series().to_numpy()
     order = stable_order([first_row])
     user = frame["user"].to_numpy()[order]
     new_basket = run_starts([first_row[order]])

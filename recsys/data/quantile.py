@@ -23,7 +23,10 @@ def histogram(values: Int64, first: int, width: int) -> Int64:
     """
     last = min(first + width * BINS - 1, np.iinfo(np.int64).max)
     inside = values[(values >= first) & (values <= last)]
-    return np.bincount((inside - first) // width, minlength=BINS).astype(np.int64)
+    # Differences of 64-bit numbers need 64 bits without a sign.
+    distance = inside.astype(np.uint64) - np.uint64(first % (1 << 64))
+    bins = (distance // np.uint64(width)).astype(np.int64)
+    return np.bincount(bins, minlength=BINS).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from recsys.data.sequences import Int64
 
 SamplerName = Literal["uniform", "popularity", "in_batch"]
+
+RESOLUTION: Final = 2**52
+"""Probabilities are multiples of one part in this."""
 
 
 class NegativeSampler(nn.Module):
@@ -28,8 +32,8 @@ class NegativeSampler(nn.Module):
         shared: one draw for the whole batch.
     """
 
-    log_probability: Tensor
-    cumulative: Tensor
+    log_probability: Tensor  # [V + 1]
+    cumulative: Tensor  # [V]
 
     def __init__(
         self,
@@ -47,8 +51,10 @@ class NegativeSampler(nn.Module):
         self.count = count
         self.shared = shared or name == "in_batch"
         probability = _probability(name, torch.from_numpy(item_counts).double(), alpha)
-        self.register_buffer("log_probability", probability.log(), persistent=False)  # [V + 1]
-        self.register_buffer("cumulative", probability[1:].cumsum(0), persistent=False)  # [V]
+        # Integers, because some devices have no float64 and float32 would distort rare items.
+        cumulative = (probability[1:].cumsum(0) * RESOLUTION).round().long()
+        self.register_buffer("log_probability", probability.log().float(), persistent=False)
+        self.register_buffer("cumulative", cumulative, persistent=False)  # [V]
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -67,16 +73,17 @@ class NegativeSampler(nn.Module):
             shape = (self.count,) if self.shared else (len(targets), self.count)
             negatives = self._draw(shape, targets.device)
         size = negatives.shape[-1]
-        log_count = self.log_probability[negatives] + torch.tensor(float(max(1, size))).log()
-        return negatives, log_count
+        return negatives, self.log_probability[negatives] + math.log(max(1, size))
 
     def _draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         generator = self._generator_on(device)
         if self.name == "uniform":
             return torch.randint(1, self.n_items + 1, shape, generator=generator, device=device)
-        uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
-        # Rounding may leave the last cumulative value a little off one.
-        return torch.searchsorted(self.cumulative, uniform * self.cumulative[-1], right=True) + 1
+        places = torch.randint(RESOLUTION, shape, generator=generator, device=device)
+        drawn = torch.searchsorted(self.cumulative, places, right=True) + 1
+        return drawn.clamp_(
+            max=self.n_items
+        )  # the last cumulative value may round below RESOLUTION
 
     def _generator_on(self, device: torch.device) -> torch.Generator:
         if self._generator is None or self._generator.device != device:

@@ -117,4 +117,9 @@ def test_mask_by_hand() -> None:
     mask = causal_segment_mask(torch.tensor([[1, 1, 2, 0]]))[0, 0]
     assert mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     steps = torch.tensor([[0, 0, 0, 0]])
-    assert causal_segment_mask(torch.tensor([[1, 1, 2, 0]]), steps)[0, 0].int().tolist()[0] == [1, 1, 0, 0]
+    assert causal_segment_mask(torch.tensor([[1, 1, 2, 0]]), steps)[0, 0].int().tolist()[0] == [
+        1,
+        1,
+        0,
+        0,
+    ]

@@ -1,0 +1,252 @@
+"""The `recsys` command. Nothing heavy is imported before a command needs it, so `--help` is instant.
+
+A `RecsysError` ends a command with its message on stderr and exit code 2, without a trace. Relative
+paths, those inside configurations included, start at the current directory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.environment import set_environment
+from recsys.errors import RecsysError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recsys.config import ExperimentConfig
+    from recsys.recommender import Recommendation, Recommender
+
+app = typer.Typer(
+    help="Sequential and playlist recommendation, from raw event logs to a live endpoint.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Public data sets that have a preset.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file."),
+]
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a directory of bundles.")
+]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the arguments are the process's own by default."""
+    set_environment()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app(args=arguments)
+    except RecsysError as error:
+        # Ray wraps a task's error and writes its trace into the message; `cause` is the original.
+        typer.echo(f"error: {getattr(error, 'cause', error)}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def run(config: Config, overrides: Overrides = None) -> None:
+    """Run every stage that is not up to date; end with a table of the models and the bundle."""
+    from pipelines.stages import run_experiment
+
+    run_experiment(_load(config, overrides), _console())
+
+
+@app.command()
+def prepare(config: Config, overrides: Overrides = None) -> None:
+    """Read and check the raw files; write events, vocabularies and splits."""
+    _run_stage("prepare", config, overrides)
+
+
+@app.command()
+def features(config: Config, overrides: Overrides = None) -> None:
+    """Write packed sequences and the statistics of the training events."""
+    _run_stage("features", config, overrides)
+
+
+@app.command()
+def train(config: Config, overrides: Overrides = None) -> None:
+    """Fit every model; an interrupted training goes on where it was."""
+    _run_stage("train", config, overrides)
+
+
+@app.command()
+def index(config: Config, overrides: Overrides = None) -> None:
+    """Build the search index of every learned model and measure its recall."""
+    _run_stage("index", config, overrides)
+
+
+@app.command()
+def evaluate(config: Config, overrides: Overrides = None) -> None:
+    """Rank the full catalogue for every target of every model; write the report."""
+    _run_stage("evaluate", config, overrides)
+
+
+@app.command()
+def publish(config: Config, overrides: Overrides = None) -> None:
+    """Write the best model's bundle and register it."""
+    _run_stage("publish", config, overrides)
+
+
+@app.command()
+def serve(
+    bundle: BundlePath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+) -> None:
+    """Answer POST /v1/recommend from a bundle until interrupted."""
+    from pipelines.publish import find_bundle
+    from serving.server import serve as serve_bundle
+
+    serve_bundle(find_bundle(bundle), host=host, port=port)
+
+
+@app.command()
+def recommend(
+    bundle: BundlePath,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids, oldest first, separated by commas.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Length of the list.", min=1)] = 10,
+    exclude: Annotated[str, typer.Option(help="Item ids that are not wanted.")] = "",
+    repeats: Annotated[bool, typer.Option(help="Allow items of the history.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Print the list for one history or user."""
+    if (history is None) == (user is None):
+        raise typer.BadParameter("give either --history or --user")
+    from pipelines.publish import find_bundle
+    from recsys.bundle import load_bundle
+    from recsys.recommender import Query, Recommender
+
+    recommender = Recommender(load_bundle(find_bundle(bundle)))
+    query = Query(
+        history=None if history is None else _ids(history),
+        user_id=user,
+        k=k,
+        exclude=_ids(exclude),
+        exclude_seen=not repeats,
+    )
+    [answer] = recommender.recommend([query])
+    if as_json:
+        typer.echo(json.dumps(_as_mapping(recommender, answer), indent=2))
+    else:
+        _print_list(recommender, answer, _console())
+
+
+@app.command()
+def describe(
+    data: Annotated[list[str], typer.Argument(help="Parquet, CSV, TSV or JSON Lines; globs too.")],
+) -> None:
+    """Say what is in data files: columns, counts, time span, problems."""
+    from recsys.data.describe import describe as describe_files
+
+    _console().print(describe_files(data).render())
+
+
+@app.command()
+def doctor(
+    output: Annotated[Path, typer.Option(help="Where results will be written.")] = Path("out"),
+) -> None:
+    """Look at versions, cores, devices, memory and disk; say what is missing and how to get it."""
+    from pipelines.doctor import examine, exit_code, render
+
+    findings = examine(output)
+    render(findings, _console())
+    raise typer.Exit(exit_code(findings))
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """List the presets and how each gets its files."""
+    from rich.table import Table
+
+    from recsys.data.catalogue import PRESETS
+
+    table = Table("preset", "what", "how to get it", box=None, pad_edge=False)
+    for preset in PRESETS.values():
+        fetched = f"recsys data get {preset.name}" if preset.sources else preset.where
+        table.add_row(preset.name, preset.about, fetched)
+    _console().print(table)
+
+
+@data_app.command("get")
+def get_data(name: Annotated[str, typer.Argument(help="A name of `recsys data list`.")]) -> None:
+    """Get a data set, checksum verified, and print where it lies."""
+    from recsys.data.download import get
+
+    typer.echo(get(name))
+
+
+def _load(path: Path, overrides: list[str] | None) -> ExperimentConfig:
+    from recsys.config import load_config
+
+    return load_config(path, overrides or [])
+
+
+def _run_stage(stage: str, config: Path, overrides: list[str] | None) -> None:
+    from pipelines.stages import run_stage
+
+    run_stage(_load(config, overrides), stage, _console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log file has no width of its own, and tables should not be cut to 80
+    return console
+
+
+def _ids(text: str) -> list[str]:
+    """Split `a,b,c`; an empty text is an empty list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _as_mapping(recommender: Recommender, answer: Recommendation) -> dict[str, Any]:
+    pairs = zip(answer.items, answer.scores, strict=True)
+    return {
+        "model": recommender.bundle.name,
+        "version": recommender.bundle.version,
+        "items": [{"item_id": item, "score": score} for item, score in pairs],
+        "unknown": answer.unknown,
+        "fallback": answer.fallback,
+    }
+
+
+def _print_list(recommender: Recommender, answer: Recommendation, console: Console) -> None:
+    """Print the list as a table, with the item's title where the catalogue has one."""
+    import polars as pl
+    from rich.table import Table
+
+    from recsys.schema import ITEM
+
+    items = recommender.bundle.items
+    titled = "title" in items.columns
+    table = Table("#", "item", *(["title"] if titled else []), "score", box=None, pad_edge=False)
+    found = items.filter(pl.col(ITEM).is_in(answer.items))
+    titles = dict(found.select(ITEM, "title").iter_rows()) if titled else {}
+    for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
+        title = [str(titles.get(item) or "")] if titled else []
+        table.add_row(str(rank), item, *title, f"{score:.4f}")
+    console.print(table)
+    if answer.unknown:
+        console.print(f"not in the catalogue, left out: {', '.join(answer.unknown)}")
+    if answer.fallback:
+        console.print(f"default list of an empty history ({answer.fallback})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The evaluate stage: every model on the same targets, compared, in one report.
+
+Each model of each fold and split is ranked in a Ray task of its own; comparing them and writing the
+report takes the stored rows alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.ray_session import map_partitions, ray_session, worker_count
+from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
+from pipelines.tracking import Tracker, code_tags, tracker_settings
+from recsys.config import ExperimentConfig
+from recsys.errors import ArtifactError, ConfigError
+from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
+from recsys.schema import SplitName
+
+if TYPE_CHECKING:
+    from recsys.evaluation.beyond import Float32
+    from recsys.evaluation.evaluate import Ground, MetricRow
+
+STAGE_VERSION: Final = 1
+METRICS: Final = "metrics.json"
+COMPARISONS: Final = "comparisons.json"
+PAGE: Final = "report.html"
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What all models are asked together: the targets of one split of one fold."""
+
+    config: ExperimentConfig
+    fold: str
+    split: SplitName
+
+    @property
+    def dataset(self) -> str:
+        """How rows name the data."""
+        return dataset_name(self.config, self.fold)
+
+    def directory(self, report: Path) -> Path:
+        """Return where its rows are kept; folds do not share a directory."""
+        return report if len(folds(self.config)) == 1 else report / self.fold
+
+
+def exams(config: ExperimentConfig) -> list[Exam]:
+    """Return what is measured: the configured splits of every fold.
+
+    Where the best model has to be chosen for publishing, validation of the last fold is added.
+    """
+    chosen = [Exam(config, fold, split) for fold in folds(config) for split in _splits(config)]
+    needed = Exam(config, last_fold(config), "validation")
+    if config.publish.model is None and needed not in chosen:
+        chosen.append(needed)
+    return chosen
+
+
+def evaluate(config: ExperimentConfig) -> Path:
+    """Evaluate all models of the configuration and return the finished report directory.
+
+    `metrics.json` and `comparisons.json` are lists of rows, `targets/` has the rows they are derived
+    from, `report.html` shows them.
+    """
+    if config.evaluation.baseline not in (None, *config.models):
+        raise ConfigError(
+            f"evaluation.baseline is {config.evaluation.baseline!r}; "
+            f"the models are {', '.join(config.models)}"
+        )
+    asked = exams(config)
+    runs = {(fold, name): open_run(config, name, fold) for fold, name in _fitted(config)}
+    key = _key(config, asked, runs)
+    directory = _directory(config, key)
+    if is_current(directory, key):
+        return directory
+    with stage_directory(directory, key) as (work, manifest):
+        tasks = [(exam, name, work) for exam in asked for name in config.models]
+        with ray_session(config.ray):
+            workers = min(worker_count(config.ray), len(tasks))
+            rows = [
+                row for part in map_partitions(grade, tasks, workers, "evaluate") for row in part
+            ]
+        comparisons = [row for exam in asked for row in _compare(exam, work)]
+        _write_json(work / METRICS, rows)
+        _write_json(work / COMPARISONS, comparisons)
+        _write_page(config, asked, rows, comparisons, work / PAGE)
+        manifest.update(
+            models=list(config.models),
+            exams=[{"fold": exam.fold, "split": exam.split} for exam in asked],
+            runs={f"{fold}/{name}": run.directory.name for (fold, name), run in runs.items()},
+            evaluation=config.evaluation.model_dump(mode="json"),
+            seed=config.seed,
+        )
+    _track(config, list(runs.values()), rows)
+    return directory
+
+
+def finished_report(config: ExperimentConfig) -> Path:
+    """Return the report of this configuration; `ArtifactError` says to evaluate first."""
+    runs = {(fold, name): open_run(config, name, fold) for fold, name in _fitted(config)}
+    key = _key(config, exams(config), runs)
+    directory = _directory(config, key)
+    if not is_current(directory, key):
+        raise ArtifactError(
+            f"{directory} is no report of this configuration; run `recsys evaluate` first"
+        )
+    return directory
+
+
+def grade(task: tuple[Exam, str, Path]) -> list[MetricRow]:
+    """Rank the targets of one exam with one model; write its rows, return its figures (a Ray task)."""
+    from recsys.evaluation.evaluate import evaluate_model
+    from recsys.runtime import resolve_device
+
+    exam, name, work = task
+    run = open_run(exam.config, name, exam.fold)
+    device = resolve_device("auto") if is_learned(exam.config, name) else "cpu"
+    return evaluate_model(name, run.model, _ground(exam, run), exam.directory(work), device=device)
+
+
+def _ground(exam: Exam, run: Run) -> Ground:
+    from recsys.data.sequences import TrainingData
+    from recsys.evaluation.evaluate import Ground
+
+    return Ground(
+        dataset=exam.dataset,
+        store=run.store,
+        split=run.split,
+        split_name=exam.split,
+        config=exam.config.evaluation,
+        item_counts=TrainingData(run.store, run.split.train_end).item_counts(),
+        item_vectors=_shared_vectors(exam),
+        seed=exam.config.seed,
+    )
+
+
+def _shared_vectors(exam: Exam) -> Float32 | None:
+    """Return the item vectors by which all lists' inner distance is measured: the first learned
+    model's, so that figures of one report compare; None where no model has any.
+    """
+    import torch
+
+    from pipelines.index import item_vectors
+
+    learned = [name for name in exam.config.models if is_learned(exam.config, name)]
+    if not learned:
+        return None
+    with torch.inference_mode():
+        vectors: Float32 = item_vectors(open_run(exam.config, learned[0], exam.fold)).numpy()
+    return vectors
+
+
+def _compare(exam: Exam, work: Path) -> list[dict[str, Any]]:
+    from recsys.evaluation.compare import compare_models
+
+    rows = compare_models(
+        exam.directory(work),
+        list(exam.config.models),
+        exam.config.evaluation,
+        split_name=exam.split,
+        seed=exam.config.seed,
+    )
+    return [{"dataset": exam.dataset, **row} for row in rows]
+
+
+def _write_page(
+    config: ExperimentConfig,
+    asked: Sequence[Exam],
+    rows: list[MetricRow],
+    comparisons: list[dict[str, Any]],
+    path: Path,
+) -> None:
+    """Write the report as a page that says what its figures stand on."""
+    from recsys.evaluation.report import write_report
+
+    prepared = config.workspace / "prepared"
+    leakage = {
+        fold: json.loads((prepared / "splits" / fold / "leakage.json").read_text(encoding="utf-8"))
+        for fold in dict.fromkeys(exam.fold for exam in asked)
+    }
+    write_report(path, f"{config.name}: models compared", about(config), rows, comparisons, leakage)
+
+
+def about(config: ExperimentConfig) -> dict[str, str]:
+    """Return what the figures of a report stand on: data, split, rule, models, code, date."""
+    from datetime import UTC, datetime
+
+    prepared = read_manifest(config.workspace / "prepared")
+    sizes = ", ".join(f"{count:,} {what}" for what, count in prepared["rows"].items())
+    source = config.data.preset or ", ".join(config.data.events)
+    split = config.split.model_dump(mode="json", exclude_none=True)
+    code = code_tags()
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        "data": f"{source}: {sizes.replace('_', ' ')}",
+        "data hash": prepared["key"][:16],
+        "split": ", ".join(f"{key} {value}" for key, value in split.items()),
+        "target": prepared["target"],
+        "excluded": f"{config.evaluation.exclude}; targets that this forbids: "
+        f"{config.evaluation.repeats}",
+        "seed": str(config.seed),
+        "code": f"{code['code_version']}, sources {code['code_hash'][:16]}"
+        + (f", commit {code['git_commit'][:12]}" if "git_commit" in code else ""),
+    }
+
+
+def _track(config: ExperimentConfig, runs: Sequence[Run], rows: Sequence[MetricRow]) -> None:
+    """Add the figures over all targets to every model's MLflow run."""
+    for run in runs:
+        dataset = dataset_name(config, run.fold)
+        run_id = run.manifest.get("mlflow_run")
+        mine = {
+            f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
+            for row in rows
+            if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
+            and row["value"] is not None
+        }
+        if run_id is not None and mine:
+            tracker = Tracker(replace(tracker_settings(config, run.name), run_id=run_id))
+            tracker.start_run({}, {})
+            tracker.log_metrics(mine)
+            tracker.finish()
+
+
+def _splits(config: ExperimentConfig) -> list[SplitName]:
+    return list(dict.fromkeys(config.evaluation.splits))
+
+
+def _fitted(config: ExperimentConfig) -> list[tuple[str, str]]:
+    return [(fold, name) for fold in folds(config) for name in config.models]
+
+
+def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[tuple[str, str], Run]) -> str:
+    return stable_hash(
+        {
+            "runs": {f"{fold}/{name}": run.key for (fold, name), run in runs.items()},
+            "exams": [[exam.fold, exam.split] for exam in asked],
+            "evaluation": config.evaluation.model_dump(mode="json"),
+            "name": config.name,
+            "seed": config.seed,
+            "version": STAGE_VERSION,
+        }
+    )
+
+
+def _directory(config: ExperimentConfig, key: str) -> Path:
+    return config.workspace / "reports" / key[:8]
+
+
+def _write_json(path: Path, rows: Sequence[Any]) -> None:
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

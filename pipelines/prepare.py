@@ -1,0 +1,412 @@
+"""The prepare stage: raw files to events in order, vocabularies and splits, in bounded memory.
+
+Two passes over the input and one over user partitions, each a map on Ray; what comes out does not
+depend on how many partitions or workers there are:
+
+1. every piece of the input is read and validated once, its ids are coded (`recsys.data.chunks`);
+2. with the vocabularies merged, chunks are made dense and bucketed by user partition;
+3. every partition is sorted, filtered (k-core rounds go over all partitions), split and counted.
+
+The driver holds what is as large as the catalogue or the users, never the events.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipelines import partition_tasks as tasks
+from pipelines.ray_session import map_partitions, ray_session, worker_count
+from recsys.config import DataConfig, ExperimentConfig
+from recsys.data import chunks, filters, leakage, partitions, quantile, splits
+from recsys.data.formats import find_files
+from recsys.data.items import read_items
+from recsys.data.pieces import plan_pieces
+from recsys.data.presets import apply_preset
+from recsys.data.problems import ProblemReport
+from recsys.data.sequences import Int64
+from recsys.data.splits import Fold
+from recsys.data.vocabulary import DENSE_ITEM
+from recsys.errors import ConfigError, DataError
+from recsys.manifest import file_hash, is_current, stable_hash, stage_directory
+from recsys.schema import BASKET, ITEM, USER
+
+logger = logging.getLogger(__name__)
+
+STAGE_VERSION = 1
+DIRECTORY = "prepared"
+EVENTS_PER_PARTITION = 2_000_000
+EVENTS_PER_FILE = 2_000_000
+"""About how many events a file of the result has; a user's events are never cut."""
+HASH_WHOLE_BELOW = 64 << 20
+
+Bool = npt.NDArray[np.bool_]
+
+
+def prepare(config: ExperimentConfig) -> Path:
+    """Return the finished `prepared/` directory, made anew unless it is current.
+
+    Raises:
+        ConfigError: the data and the split do not fit together.
+        DataError: input breaks a rule that is set to `fail`, or nothing is left.
+    """
+    data = apply_preset(config.data)
+    splits.check_split(config.split, data.clock)
+    inputs = {str(path): fingerprint(path) for path in _input_files(data)}
+    settings = {
+        "data": data.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    key = stable_hash({"inputs": inputs, "version": STAGE_VERSION, **settings})
+    directory = config.workspace / DIRECTORY
+    if is_current(directory, key):
+        return directory
+    with stage_directory(directory, key) as (work, manifest):
+        for left in work.iterdir():  # of a killed run: cheap to make again, so begin from nothing
+            if left.name != ".key":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with ray_session(config.ray):
+            summary = _Preparation(config, data, work).run()
+        shutil.rmtree(work / "scratch")
+        manifest.update(inputs=inputs, config=settings, seed=config.seed, **summary)
+    return directory
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return what tells a file's content: its sha256, or for large files size, time and both ends."""
+    status = path.stat()
+    if status.st_size <= HASH_WHOLE_BELOW:
+        return {"size": status.st_size, "sha256": file_hash(path)}
+    with path.open("rb") as handle:
+        head = handle.read(1 << 20)
+        handle.seek(-(1 << 20), 2)
+        ends = stable_hash([head.hex(), handle.read().hex()])
+    return {"size": status.st_size, "modified_ns": status.st_mtime_ns, "ends_sha256": ends}
+
+
+def _input_files(data: DataConfig) -> list[Path]:
+    items = find_files(data.items, "data.items") if data.items else []
+    return find_files(data.events, "data.events") + items
+
+
+@dataclass
+class _Preparation:
+    """One run of the stage: the driver's side of every step, in order."""
+
+    config: ExperimentConfig
+    data: DataConfig
+    work: Path
+    report: ProblemReport = field(default_factory=ProblemReport)
+
+    def __post_init__(self) -> None:
+        self.scratch = tasks.Scratch(self.work / "scratch")
+        self.pieces = plan_pieces(self.data)
+        self.workers = worker_count(self.config.ray)
+
+    def run(self) -> dict[str, Any]:
+        """Write everything but the manifest; return what it says about the rows."""
+        records, found = read_items(self.data)
+        self.report += found
+        names, columns = self._read()
+        self._check_columns(columns)
+        users, catalogue = self._merge_vocabularies(names, records)
+        bounds = self._partition_bounds(users["events"].to_numpy())
+        self._bucket(names, bounds, records is not None)
+        users_stay, items_stay = self._sort(names, bounds, len(catalogue))
+        # An item that a filter emptied goes; one that never had an event stays, to be ranked cold.
+        items_stay[1:] |= (catalogue["events"] == 0).to_numpy()
+        parts = self._keep(bounds, users_stay, items_stay)
+        users = users.filter(pl.Series(users_stay))
+        catalogue = catalogue.filter(pl.Series(items_stay[1:]))
+        by, folds = self._cut(parts)
+        parts, offsets, tables = self._split(parts, by, folds, len(catalogue))
+        self._write_events(parts, offsets)
+        self._write_vocabularies(users, catalogue, records)
+        n_events = int(offsets[-1])
+        _write_json(self.work / "problems.json", {**self.report.to_dict(), "events": n_events})
+        for line in self.report.lines():
+            logger.warning(line)
+        return {
+            "rows": {
+                "events": n_events,
+                "users": len(users),
+                "items": len(catalogue),
+                "items_without_events": int((catalogue["events"] == 0).sum()),
+            },
+            "kind": self.data.kind,
+            "clock": self.data.clock,
+            "target": self.data.target,
+            "columns": columns,
+            "folds": tables,
+        }
+
+    def _check_columns(self, columns: list[str]) -> None:
+        splits.check_split(self.config.split, self.data.clock, BASKET in columns)
+        if self.data.target == "next_basket" and BASKET not in columns:
+            raise ConfigError(
+                "data.target is next_basket, but the events have no baskets; "
+                "map data.columns.basket_id or set data.basket_minutes"
+            )
+
+    def _read(self) -> tuple[list[str], list[str]]:
+        """Read all pieces; return the chunks' names in input order and the events' columns."""
+        read = partial(tasks.read_chunks, data=self.data, scratch=self.scratch)
+        infos: list[tasks.ChunkInfo] = []
+        for piece_infos, report in map_partitions(read, self.pieces, self.workers, "read"):
+            infos += piece_infos
+            self.report += report
+        self.report.raise_if_failed()
+        first = infos[0].schema
+        for info in infos:
+            ids_apart = {k: v for k, v in info.schema.items() if k not in (USER, ITEM)}
+            if ids_apart != {k: v for k, v in first.items() if k not in (USER, ITEM)}:
+                raise DataError(
+                    f"{self.pieces[int(info.name.split('-')[0])].path} has the columns {info.schema}, "
+                    f"{self.pieces[0].path} has {first}; all event files need the same columns and types"
+                )
+        return [info.name for info in infos], list(first)
+
+    def _merge_vocabularies(
+        self, names: list[str], records: pl.DataFrame | None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return users and catalogue (`id` ascending, `index`, `events`; items also `known`)."""
+        directories = [self.scratch.path("chunks", name) for name in names]
+        users = chunks.merge_counts([d / chunks.USERS for d in directories])
+        items = chunks.merge_counts([d / chunks.ITEMS for d in directories])
+        keep = self.data.on_problem.unknown_items != "drop"
+        catalogue = chunks.merge_catalogue(items, records, keep)
+        if not len(users):
+            raise DataError("no events are left; see data.filters and data.on_problem")
+        users = users.with_row_index("index")
+        catalogue = catalogue.with_row_index("index", offset=1)
+        for name, frame in (("users", users), ("items", catalogue)):
+            partitions.write_arrow(frame, self.scratch.path("vocabulary", name))
+        return users, catalogue
+
+    def _bucket(self, names: list[str], bounds: Int64, has_records: bool) -> None:
+        """Write the chunks' shards; report events of items without a record."""
+        choice = self.data.on_problem.unknown_items if has_records else None
+        write = partial(
+            tasks.write_shard,
+            scratch=self.scratch,
+            bounds=bounds,
+            unknown=choice,
+            pieces=self.pieces,
+        )
+        for report in map_partitions(write, names, self.workers, "partition"):
+            self.report += report
+        self.report.raise_if_failed()
+        self.scratch.clear("chunks")
+
+    def _partition_bounds(self, events: Int64) -> Int64:
+        wanted = self.config.ray.partitions
+        if wanted == "auto":
+            wanted = -(-int(events.sum()) // EVENTS_PER_PARTITION)
+        return partitions.user_bounds(events, wanted)
+
+    def _sort(self, names: list[str], bounds: Int64, n_items: int) -> tuple[Bool, Bool]:
+        """Sort the partitions; return which users and items [n_items + 1] the k-core keeps."""
+        limits = self.data.filters
+        is_core = limits.min_user_events > 1 or limits.min_item_events > 1
+        sorter = tasks.Sorter(
+            shards=names,
+            bounds=bounds,
+            n_items=n_items,
+            min_items=limits.min_user_events,
+            keep_pairs=is_core,
+            shuffle_seed=self.config.seed if self.data.ties == "shuffle" else None,
+            duplicates=self.data.on_problem.duplicates,
+            pieces=self.pieces,
+        )
+        rounds = []
+        sort = partial(tasks.sort_partition, scratch=self.scratch, how=sorter)
+        for found, report in map_partitions(sort, range(len(bounds) - 1), self.workers, "sort"):
+            rounds.append(found)
+            self.report += report
+        self.report.raise_if_failed()
+        self.scratch.clear("shards")
+        users, item_users = _merge_rounds(rounds)
+        alive, before = item_users >= limits.min_item_events, np.ones(n_items + 1, dtype=bool)
+        while is_core and not np.array_equal(alive, before):
+            np.save(self.scratch.path("core", "items.npy"), alive)
+            users, item_users = _merge_rounds(self._core_round(bounds))
+            alive, before = item_users >= limits.min_item_events, alive
+        return users, alive
+
+    def _core_round(self, bounds: Int64) -> Iterator[filters.CoreRound]:
+        another = partial(
+            tasks.core_round,
+            scratch=self.scratch,
+            bounds=bounds,
+            items_alive=self.scratch.path("core", "items.npy"),
+            min_items=self.data.filters.min_user_events,
+        )
+        return map_partitions(another, range(len(bounds) - 1), self.workers, "k-core")
+
+    def _keep(self, bounds: Int64, users: Bool, items: Bool) -> list[tasks.Partition]:
+        """Drop the events of users and items that go; return the partitions with new indices."""
+        count = range(len(bounds) - 1)
+        if users.all() and items[1:].all():
+            spans = zip(count, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+            return [tasks.Partition(self.scratch.path("sorted", p), a, b) for p, a, b in spans]
+        tables = [self.scratch.path("core", name) for name in ("new_users.npy", "new_items.npy")]
+        np.save(tables[0], filters.new_indices(users))
+        np.save(tables[1], filters.new_indices(items, first=1))
+        keep = partial(tasks.keep_survivors, scratch=self.scratch, users=tables[0], items=tables[1])
+        dropped = sum(map_partitions(keep, count, self.workers, "filter"))
+        self.report += ProblemReport(filtered={"k_core": dropped})
+        new = np.concatenate([[0], np.cumsum(users)])[bounds]
+        spans = zip(count, new[:-1].tolist(), new[1:].tolist(), strict=True)
+        kept = [tasks.Partition(self.scratch.path("kept", p), a, b) for p, a, b in spans if b > a]
+        if not kept:
+            raise DataError(
+                f"the filters leave no events: min_user_events {self.data.filters.min_user_events} and "
+                f"min_item_events {self.data.filters.min_item_events} cannot be met; lower them"
+            )
+        return kept
+
+    def _cut(self, parts: list[tasks.Partition]) -> tuple[str | None, list[Fold]]:
+        """Return what the folds are cut by, and the folds."""
+        split, seed = self.config.split, self.config.seed
+        by = splits.cuts_by(split, self.data.kind, self.data.clock)
+        if by is None:
+            return None, splits.plan_folds(split, None, self.data.time_unit)
+
+        def count(first: int, width: int) -> Int64:
+            task = partial(tasks.key_histogram, by=by, seed=seed, first=first, width=width)
+            total = np.zeros(quantile.BINS, dtype=np.int64)
+            for part in map_partitions(task, parts, self.workers, "cut"):
+                total += part
+            return total
+
+        bounds = list(
+            map_partitions(partial(tasks.key_bounds, by=by, seed=seed), parts, self.workers, "cut")
+        )
+        low, high, total = (list(values) for values in zip(*bounds, strict=True))
+        keys = quantile.Distribution(count, min(low), max(high), sum(total))
+        return by, splits.plan_folds(split, keys, self.data.time_unit)
+
+    def _split(
+        self, parts: list[tasks.Partition], by: str | None, folds: list[Fold], n_items: int
+    ) -> tuple[list[tasks.Partition], Int64, dict[str, Any]]:
+        """Write the folds; return the partitions in their last order, the offsets, the tables."""
+        how = tasks.Splitter(self.data, self.config.split, by, folds, n_items, self.config.seed)
+        task = partial(tasks.split_partition, scratch=self.scratch, how=how)
+        results = []
+        totals: list[leakage.LeakageCounts] = []
+        for result in map_partitions(task, parts, self.workers, "split"):
+            totals = (
+                [a + b for a, b in zip(totals, result.leakage, strict=True)]
+                if totals
+                else result.leakage
+            )
+            results.append((result.partition, result.lengths))
+        parts = [part for part, _ in results]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([n for _, n in results]))])
+        older = self._count_older(parts, folds, totals)
+        tables = {}
+        for fold, counts, old in zip(folds, totals, older, strict=True):
+            self._check_fold(fold, counts)
+            loaded = (
+                (tasks.load_split(part, fold, self.scratch), int(offsets[part.first_user]))
+                for part in parts
+            )
+            directory = self.work / "splits" / fold.name
+            splits.join_splits(loaded).save(directory)
+            cuts_are_times = by in ("moments", "starts") and self.data.clock == "absolute"
+            table = leakage.leakage_table(counts, fold, old, cuts_are_times)
+            _write_json(directory / "leakage.json", table)
+            tables[fold.name] = table
+        return parts, offsets.astype(np.int64), tables
+
+    def _count_older(
+        self,
+        parts: list[tasks.Partition],
+        folds: list[Fold],
+        totals: list[leakage.LeakageCounts],
+    ) -> list[dict[str, int] | None]:
+        """Return per fold the held-out events older than training's newest; None: not comparable."""
+        if self.data.clock != "absolute":
+            return [None] * len(folds)
+        newest = [counts.newest_training for counts in totals]
+        task = partial(tasks.count_older, scratch=self.scratch, folds=folds, newest=newest)
+        total = [{"validation": 0, "test": 0} for _ in folds]
+        for part in map_partitions(task, parts, self.workers, "leakage"):
+            total = [{k: a[k] + b[k] for k in a} for a, b in zip(total, part, strict=True)]
+        for fold, counts, old in zip(folds, totals, total, strict=True):
+            if old["test"]:
+                logger.warning(
+                    "split %s (fold %s): %d of %d test events are older than the newest training "
+                    "event, so training looks into their future; split.kind global_time does not",
+                    *(self.config.split.kind, fold.name, old["test"], counts.test.events),
+                )
+        return list(total)
+
+    def _check_fold(self, fold: Fold, counts: leakage.LeakageCounts) -> None:
+        split = self.config.split.kind
+        if not counts.training_events or not counts.test.targets:
+            what = "nothing to train on" if counts.test.targets else "no test targets"
+            raise DataError(
+                f"split {split} (fold {fold.name}) leaves {what}: {counts.training_events} training "
+                f"events, {counts.test.targets} test targets; change the split or loosen data.filters"
+            )
+        if not counts.validation.targets:
+            logger.warning("split %s (fold %s) has no validation targets", split, fold.name)
+
+    def _write_events(self, parts: list[tasks.Partition], offsets: Int64) -> None:
+        """Write the events as files of whole users, cut at places that do not depend on partitions."""
+        directory = self.work / "events"
+        directory.mkdir()
+        marks = np.arange(EVENTS_PER_FILE, offsets[-1], EVENTS_PER_FILE)
+        cuts = np.unique(offsets[np.searchsorted(offsets, marks)])
+        ends = [*(cut for cut in cuts.tolist() if 0 < cut < offsets[-1]), int(offsets[-1])]
+        files = []
+        for n, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            slices = []
+            for part in parts:
+                low, high = int(offsets[part.first_user]), int(offsets[part.end_user])
+                if low < end and first < high:
+                    begin = max(first, low)
+                    slices.append((part.path, begin - low, min(end, high) - begin))
+            files.append(tasks.Part(directory / f"part-{n:05d}.parquet", slices))
+        written = sum(map_partitions(tasks.write_part, files, self.workers, "write"))
+        if written != offsets[-1]:
+            raise RuntimeError(f"{written} events were written, {offsets[-1]} were split")
+
+    def _write_vocabularies(
+        self, users: pl.DataFrame, catalogue: pl.DataFrame, records: pl.DataFrame | None
+    ) -> None:
+        """Write `users.parquet` and `items.parquet`, the latter with the attributes."""
+        users.select(pl.col("id").alias(USER)).write_parquet(self.work / "users.parquet")
+        dense = np.arange(1, len(catalogue) + 1, dtype=np.int32)
+        items = catalogue.select(pl.col("id").alias(ITEM)).with_columns(
+            pl.Series(DENSE_ITEM, dense)
+        )
+        if records is not None:
+            items = items.join(records, on=ITEM, how="left", maintain_order="left")
+        items.write_parquet(self.work / "items.parquet")
+
+
+def _merge_rounds(rounds: Iterable[filters.CoreRound]) -> tuple[Bool, Int64]:
+    users, item_users = [], None
+    for found in rounds:
+        users.append(found.users)
+        item_users = found.item_users if item_users is None else item_users + found.item_users
+    if item_users is None:
+        raise ValueError("no partitions")
+    return np.concatenate(users), item_users
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,211 @@
+"""The publish stage: the best model becomes a bundle, registered under an alias."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.index import index_directory, index_key
+from pipelines.runs import Run, dataset_name, is_learned, last_fold, open_run
+from pipelines.tracking import Tracker, code_tags, tracker_settings
+from recsys.config import ExperimentConfig
+from recsys.errors import ArtifactError, ConfigError
+from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
+
+if TYPE_CHECKING:
+    from recsys.retrieval.index import Index
+
+logger = logging.getLogger(__name__)
+
+STAGE_VERSION: Final = 1
+PUBLISHED: Final = "published.json"
+"""In the directory of bundles: which one was published last, from what."""
+
+CHOSEN_BY: Final = ("validation", "ndcg", 10)
+Row = dict[str, Any]
+
+
+def bundles_directory(config: ExperimentConfig) -> Path:
+    """Return where the experiment's bundles are."""
+    return config.workspace / "bundles"
+
+
+def publish(config: ExperimentConfig, report: Path) -> Path:
+    """Write the bundle of `publish.model`, or of the best one in the report, and return its path.
+
+    The new version is registered in MLflow under the bundle's experiment name, with the alias
+    `publish.alias`. Where the registry could not be reached, the next run tries again.
+    """
+    rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
+    name = config.publish.model or best_model(config, rows)
+    if name not in config.models:
+        raise ConfigError(
+            f"publish.model is {name!r}; the configuration has: {', '.join(config.models)}"
+        )
+    run = open_run(config, name, last_fold(config))
+    key = _key(run, report)
+    directory = bundles_directory(config)
+    record = read_record(directory)
+    if record.get("key") == key and (directory / str(record["bundle"]) / MANIFEST).is_file():
+        path = directory / str(record["bundle"])
+        if record["registered"] is None and config.tracking.enabled:
+            _write_record(directory, {**record, "registered": _register(run, path)})
+        return path
+    path = _write(run, rows, directory)
+    record = {"key": key, "bundle": path.name, "model": name, "registered": None}
+    _write_record(directory, record)  # the bundle counts, whether or not the registry answers
+    _write_record(directory, {**record, "registered": _register(run, path)})
+    return path
+
+
+def best_model(config: ExperimentConfig, rows: list[Row]) -> str:
+    """Return the model with the highest validation NDCG@10 over all targets of the last fold.
+
+    Ties go to the model that comes first in the configuration.
+    """
+    split, metric, k = CHOSEN_BY
+    values = {
+        row["model"]: row["value"]
+        for row in rows
+        if (row["split"], row["metric"].lower(), row["k"], row["slice"])
+        == (split, metric, k, "all")
+        and row["dataset"] == dataset_name(config, last_fold(config))
+    }
+    missing = [name for name in config.models if name not in values]
+    if missing:
+        raise ArtifactError(
+            f"the report has no {split} {metric}@{k} of {', '.join(missing)}, so the best model is "
+            "unknown; run `recsys evaluate` again, or name one with publish.model"
+        )
+    return max(config.models, key=lambda name: values[name])
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """Return what was published last into a directory of bundles; empty if nothing was."""
+    path = directory / PUBLISHED
+    if not path.is_file():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it") from error
+    return record
+
+
+def find_bundle(path: Path) -> Path:
+    """Return the bundle that a path means: itself, or in a directory of bundles the newest one.
+
+    The newest is the one published last; without a record of that, the one written last.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    for directory in (path, path / "bundles"):
+        name = read_record(directory).get("bundle")
+        if name is not None and (directory / name / MANIFEST).is_file():
+            return directory / str(name)
+        found = [p for p in directory.glob("*@*") if (p / MANIFEST).is_file()]
+        if found:
+            return max(found, key=lambda p: ((p / MANIFEST).stat().st_mtime_ns, p.name))
+    raise ArtifactError(
+        f"{path} is no bundle and holds none; `recsys run CONFIG` ends with the path of one"
+    )
+
+
+def _key(run: Run, report: Path) -> str:
+    return stable_hash(
+        {
+            "run": run.key,
+            "index": index_key(run) if is_learned(run.config, run.name) else None,
+            "report": read_manifest(report)["key"],
+            "recent_events": run.config.publish.recent_events,
+            "name": run.config.name,
+            "version": STAGE_VERSION,
+        }
+    )
+
+
+def _write(run: Run, rows: list[Row], directory: Path) -> Path:
+    import polars as pl
+
+    from recsys.bundle import write_bundle
+    from recsys.data.sequences import TrainingData
+
+    prepared = run.config.workspace / "prepared"
+    return write_bundle(
+        directory,
+        name=f"{run.config.name}-{run.name}",
+        model=run.model,
+        model_config=run.config.models[run.name],
+        items=pl.read_parquet(prepared / "items.parquet"),
+        users=pl.read_parquet(prepared / "users.parquet"),
+        store=run.store,
+        index=_index(run),
+        popularity=TrainingData(run.store, run.split.train_end).item_counts(),
+        recent_events=run.config.publish.recent_events,
+        info=_info(run, rows),
+    )
+
+
+def _index(run: Run) -> Index | None:
+    """Return the run's index; None for a model without item vectors."""
+    if not is_learned(run.config, run.name):
+        return None
+    directory = index_directory(run)
+    if not is_current(directory, index_key(run)):
+        raise ArtifactError(
+            f"{run.name} has no index of this run and configuration; run `recsys index` first"
+        )
+    from recsys.retrieval.index import load_index
+
+    return load_index(directory)
+
+
+def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
+    """Return the facts that travel in the bundle: where it comes from and how good it is."""
+    measured = [
+        {key: row.get(key) for key in ("split", "metric", "k", "value", "low", "high", "users")}
+        for row in rows
+        if (row["model"], row["slice"]) == (run.name, "all")
+        and row["dataset"] == dataset_name(run.config, run.fold)
+    ]
+    return {
+        "experiment": run.config.name,
+        "model": run.name,
+        "run": run.directory.name,
+        "run_key": run.key,
+        "data_hash": read_manifest(run.config.workspace / "prepared")["key"],
+        "seed": run.config.seed,
+        "target": read_manifest(run.config.workspace / "prepared")["target"],
+        "exclude": run.config.evaluation.exclude,
+        "metrics": measured,
+        "code": code_tags(),
+    }
+
+
+def _register(run: Run, path: Path) -> str | None:
+    """Register the bundle with the run that made it; return the version, None if it failed."""
+    from dataclasses import replace
+
+    settings = replace(
+        tracker_settings(run.config, f"publish {path.name}"), run_id=run.manifest.get("mlflow_run")
+    )
+    tracker = Tracker(settings)
+    tracker.start_run({}, {"stage": "publish"})
+    manifest = read_manifest(path)
+    tags = {
+        "bundle": str(path),
+        "version": str(manifest["version"]),
+        "data_hash": str(manifest["info"]["data_hash"]),
+    }
+    version = tracker.register(run.config.name, path, run.config.publish.alias, tags)
+    tracker.log_artifact(path / MANIFEST)
+    tracker.finish()
+    return version
+
+
+def _write_record(directory: Path, record: dict[str, Any]) -> None:
+    aside = directory / f".{PUBLISHED}"
+    aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    aside.replace(directory / PUBLISHED)

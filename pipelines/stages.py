@@ -1,0 +1,189 @@
+"""The stages in their order: which steps an experiment has, run one after another, with progress.
+
+Every step is a function that returns its finished directory, at once if that is up to date. So a run
+that was interrupted goes on, and a run of which nothing changed takes seconds: it starts no Ray and
+imports no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipelines.summary import print_summary, shown
+from recsys.config import ExperimentConfig
+from recsys.errors import ConfigError
+from recsys.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STAGES: Final = ("prepare", "features", "train", "index", "evaluate", "publish")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: `subject` tells the steps of a stage apart, the models in most."""
+
+    stage: str
+    subject: str
+    run: Callable[[], Path]
+
+    @property
+    def title(self) -> str:
+        """What the progress shows."""
+        return f"{self.stage} {self.subject}".rstrip()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step: where its result is, how long it took, whether there was anything to do."""
+
+    step: Step
+    directory: Path
+    seconds: float
+    skipped: bool
+
+
+def run_experiment(config: ExperimentConfig, console: Console) -> list[Done]:
+    """Run all stages and print the summary; stages that are up to date are skipped."""
+    config = _anchored(config)
+    steps = [step for stage in STAGES for step in plan(config, stage)]
+    done = run_steps(config, steps, console)
+    results = {one.step.stage: one.directory for one in done}
+    print_summary(config, results["evaluate"], results["publish"], console)
+    return done
+
+
+def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Done]:
+    """Run one stage; the ones before it must be finished."""
+    config = _anchored(config)
+    return run_steps(config, plan(config, stage), console)
+
+
+def _anchored(config: ExperimentConfig) -> ExperimentConfig:
+    """Make the output path absolute: Ray's training workers run in a directory of their own."""
+    return config.model_copy(update={"output": config.output.absolute()})
+
+
+def plan(config: ExperimentConfig, stage: str) -> list[Step]:
+    """Return the steps of a stage, in order."""
+    from pipelines.runs import folds, is_learned, last_fold
+
+    everything = [(name, fold) for fold in folds(config) for name in config.models]
+    learned = [(name, last_fold(config)) for name in config.models if is_learned(config, name)]
+    match stage:
+        case "prepare":
+            return [Step(stage, "", lambda: _prepare(config))]
+        case "features":
+            return [Step(stage, "", lambda: _features(config))]
+        case "train":
+            return [_model_step(stage, _train, config, *which) for which in everything]
+        case "index":
+            return [_model_step(stage, _index, config, *which) for which in learned]
+        case "evaluate":
+            return [Step(stage, "", lambda: _evaluate(config))]
+        case "publish":
+            return [Step(stage, "", lambda: _publish(config))]
+    raise ConfigError(f"no stage {stage!r}; stages are {', '.join(STAGES)}")
+
+
+def run_steps(config: ExperimentConfig, steps: list[Step], console: Console) -> list[Done]:
+    """Run the steps in order and print a line for each."""
+    done: list[Done] = []
+    began = time.monotonic()
+    width = max((len(step.title) for step in steps), default=0)
+    with ExitStack() as session:
+        for i, step in enumerate(steps, start=1):
+            if i < len(steps) and _has_work(config, step, done):
+                _open_session(config, session)
+            label = f"[{i}/{len(steps)}] {step.title:<{width}}"
+            if console.is_terminal:
+                console.print(f"{label}  ...", end="\r", highlight=False, markup=False)
+            done.append(one := _run(step))
+            took = "up to date" if one.skipped else f"{one.seconds:.1f} s"
+            where = shown(one.directory)
+            console.print(f"{label}  {took:>10}  {where}", highlight=False, markup=False)
+    skipped = sum(one.skipped for one in done)
+    total = time.monotonic() - began
+    summary = f"{len(done) - skipped} steps run, {skipped} up to date, {total:.1f} s in all"
+    console.print(summary, highlight=False)
+    return done
+
+
+def _has_work(config: ExperimentConfig, step: Step, done: list[Done]) -> bool:
+    """Tell whether Ray is surely needed: something was done already, or nothing exists yet.
+
+    Where it cannot be told in advance, the step starts a session of its own if it needs one.
+    """
+    if any(not one.skipped for one in done):
+        return True
+    return step.stage == "prepare" and not (config.workspace / "prepared" / MANIFEST).is_file()
+
+
+def _open_session(config: ExperimentConfig, session: ExitStack) -> None:
+    """Keep one Ray for all further steps: starting it takes as long as most of them."""
+    from pipelines.ray_session import ray_session
+
+    session.enter_context(ray_session(config.ray))  # inside a session this one is used again
+
+
+def _run(step: Step) -> Done:
+    """Run a step; it was skipped if its result is older than the call."""
+    now = time.time_ns()
+    began = time.monotonic()
+    directory = step.run()
+    finished = (directory / MANIFEST).stat().st_mtime_ns
+    return Done(step, directory, time.monotonic() - began, skipped=finished < now)
+
+
+def _model_step(
+    stage: str,
+    run: Callable[[ExperimentConfig, str, str], Path],
+    config: ExperimentConfig,
+    name: str,
+    fold: str,
+) -> Step:
+    subject = name if fold == "main" else f"{name} {fold}"
+    return Step(stage, subject, lambda: run(config, name, fold))
+
+
+def _prepare(config: ExperimentConfig) -> Path:
+    from pipelines.prepare import prepare
+
+    return prepare(config)
+
+
+def _features(config: ExperimentConfig) -> Path:
+    from pipelines.features import build_features
+
+    return build_features(config)
+
+
+def _train(config: ExperimentConfig, name: str, fold: str) -> Path:
+    from pipelines.train import train
+
+    return train(config, name, fold)
+
+
+def _index(config: ExperimentConfig, name: str, fold: str) -> Path:
+    from pipelines.index import index
+
+    return index(config, name, fold)
+
+
+def _evaluate(config: ExperimentConfig) -> Path:
+    from pipelines.evaluate import evaluate
+
+    return evaluate(config)
+
+
+def _publish(config: ExperimentConfig) -> Path:
+    from pipelines.evaluate import finished_report
+    from pipelines.publish import publish
+
+    return publish(config, finished_report(config))

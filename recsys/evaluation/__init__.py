@@ -1,0 +1,1 @@
+"""Evaluation: full ranking, one row per target, and everything that is derived from those rows."""

@@ -1,0 +1,87 @@
+"""The per-target rows of one model in Parquet; every figure of a report can be had from them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.errors import ArtifactError
+from recsys.evaluation.ranking import RankedTargets
+from recsys.schema import SplitName
+
+FACTS = b"recsys"
+
+
+def targets_path(directory: Path, model: str, split_name: SplitName) -> Path:
+    """Return where a report keeps a model's rows: `targets/<model>.parquet` for the test split."""
+    suffix = "" if split_name == "test" else f".{split_name}"
+    return directory / "targets" / f"{model}{suffix}.parquet"
+
+
+def write_targets(path: Path, ranked: RankedTargets) -> None:
+    """Write one row per target.
+
+    Columns: `target` int64 (row in the split), `user` int32, `history_length` int64, `n_relevant` int64,
+    `items` list of int32 and `ranks` list of float64 (best first, infinite = excluded), `top` int32
+    lists of fixed size (0 = no more items). Counts of left-out targets are in the file's metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offsets = pa.array(ranked.offsets.astype(np.int32))
+    facts = {
+        "n_targets": ranked.n_targets,
+        "dropped": ranked.dropped,
+        "forbidden": ranked.forbidden,
+    }
+    table = pa.table(
+        {
+            "target": ranked.index,
+            "user": ranked.user,
+            "history_length": ranked.history_length,
+            "n_relevant": ranked.n_relevant,
+            "items": pa.ListArray.from_arrays(offsets, ranked.items),
+            "ranks": pa.ListArray.from_arrays(offsets, ranked.ranks),
+            "top": pa.FixedSizeListArray.from_arrays(ranked.top.ravel(), ranked.top.shape[1]),
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({FACTS: json.dumps(facts)}), path)
+
+
+def read_targets(path: Path) -> RankedTargets:
+    """Read what `write_targets` wrote; `ArtifactError` if it is missing or something else."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; run the evaluate stage")
+    try:
+        table = pq.read_table(path).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"{path} is no Parquet file ({error}); evaluate again") from error
+    metadata = table.schema.metadata or {}
+    if FACTS not in metadata:
+        raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
+    facts: dict[str, int] = json.loads(metadata[FACTS])
+    length = table.schema.field("top").type.list_size
+    n_relevant = _flat(table, "n_relevant")
+    return RankedTargets(
+        index=_flat(table, "target"),
+        user=_flat(table, "user"),
+        history_length=_flat(table, "history_length"),
+        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
+        items=_flat(table, "items"),
+        ranks=_flat(table, "ranks"),
+        top=_flat(table, "top").reshape(-1, length),
+        **facts,
+    )
+
+
+def _flat(table: Any, column: str) -> Any:
+    """Return a column's values as NumPy; of a list column all values, one list after another."""
+    array = table.column(column).combine_chunks()
+    return (array.flatten() if hasattr(array, "flatten") else array).to_numpy(zero_copy_only=False)

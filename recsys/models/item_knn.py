@@ -1,0 +1,97 @@
+"""Item-kNN: items that the same users had, by cosine similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recsys.config import ItemKNNConfig
+from recsys.data.batches import SequenceBatch
+from recsys.data.sequences import TrainingData
+from recsys.models.contract import CountingModel
+from recsys.models.votes import (
+    count_votes,
+    csr_tensors,
+    distinct_candidates,
+    fill_up,
+    popularity_fill,
+)
+
+BLOCK_PAIRS = 8_000_000
+"""Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
+
+
+class ItemKNN(CountingModel):
+    """Scores item i by the sum over the newest events j at distance d of decay^(d - 1) sim(j, i).
+
+    With n_i the users who have i in their training events and n_ij those who have both (each user
+    counts once):
+
+        sim(j, i) = n_ij / (sqrt(n_i n_j) + shrinkage)
+
+    for the `neighbours` items i != j most similar to j (ties by item index), else 0. Items without a
+    vote follow strictly below all others, by popularity (negative scores).
+    """
+
+    indptr: Tensor  # int64 [V + 2]
+    indices: Tensor  # int32 [nnz]
+    weights: Tensor  # float32 [nnz]
+    fill: Tensor  # float32 [V + 1]
+
+    def __init__(self, config: ItemKNNConfig, n_items: int) -> None:
+        super().__init__(n_items)
+        self.max_length = config.history
+        self.neighbours = config.neighbours
+        self.shrinkage = config.shrinkage
+        self.decay = config.decay
+        self.register_buffer("indptr", torch.zeros(n_items + 2, dtype=torch.int64))
+        self.register_buffer("indices", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("weights", torch.zeros(0))
+        self.register_buffer("fill", torch.full((n_items + 1,), -1.0))
+
+    def fit(self, data: TrainingData) -> None:
+        """Find every item's neighbours in the training events, a block of items at a time."""
+        users, items = data.events()
+        shape = (data.store.n_users, self.n_items + 1)
+        has = sparse.coo_array((np.ones(len(users)), (users, items)), shape=shape).tocsr()
+        has.data[:] = 1.0  # a user who had an item twice counts once
+        by_item = has.T.tocsr()  # [V + 1, U]
+        norm = np.sqrt(np.diff(by_item.indptr))  # [V + 1]
+        step = max(1, BLOCK_PAIRS // (self.n_items + 1))
+        blocks = [
+            self._nearest(sparse.coo_array(by_item[start : start + step] @ has), start, norm)
+            for start in range(0, self.n_items + 1, step)
+        ]
+        tensors = csr_tensors(sparse.vstack(blocks, format="csr"))
+        self.indptr, self.indices, self.weights = (part.to(self.fill.device) for part in tensors)
+        self.fill = popularity_fill(data.item_counts()).to(self.fill.device)
+
+    def _nearest(
+        self,
+        common: sparse.coo_array,
+        start: int,
+        norm: np.ndarray[tuple[int], np.dtype[np.float64]],
+    ) -> sparse.csr_array:
+        """Return the nearest neighbours of items `start:`, from their common users with all items."""
+        row, column = common.row, common.col
+        similarity = common.data / (norm[row + start] * norm[column] + self.shrinkage)
+        other = row + start != column
+        row, column, similarity = row[other], column[other], similarity[other]
+        order = np.lexsort((column, -similarity, row))
+        row = row[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        kept, row = order[rank < self.neighbours], row[rank < self.neighbours]
+        entries = (similarity[kept], (row, column[kept]))
+        return sparse.coo_array(entries, shape=common.shape).tocsr()
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return summed similarities, or the fill, float32 [B, C]."""
+        recent = batch.recent(self.max_length)  # [B, H]
+        weight = self.decay ** torch.arange(self.max_length, device=recent.device)  # [H]
+        candidates, spread = distinct_candidates(items, self.n_items, recent.device)
+        matrix = (self.indptr, self.indices, self.weights)
+        votes = count_votes(recent, weight, matrix, candidates)
+        scores = fill_up(votes, self.fill[candidates])
+        return scores if spread is None else scores[:, spread]

@@ -1,0 +1,95 @@
+"""Markov: what followed the newest items in other histories; the floor a learned model must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recsys.config import MarkovConfig
+from recsys.data.batches import SequenceBatch
+from recsys.data.sequences import Int32, Int64, TrainingData
+from recsys.models.contract import CountingModel
+from recsys.models.votes import (
+    count_votes,
+    csr_tensors,
+    distinct_candidates,
+    fill_up,
+    popularity_fill,
+)
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Markov(CountingModel):
+    """Scores item i by the sum over the newest events j at distance d = 1, 2, ... of n(j -> i) / d.
+
+    n(j -> i) counts the training events of i that directly follow one of j in the same user's (list's)
+    history; with `reach` > 1, those that follow up to so many events later count too, each 1/distance.
+    With `half_life`, a transition counts 0.5 ** (age / half_life), where age is the number of users
+    (lists) whose training part ends later: ordered by the time of their last training event, or by
+    index where the data have no times; ties by index. Items without a transition follow strictly below
+    all others, by popularity (negative scores); equal scores stay ties.
+    """
+
+    indptr: Tensor  # int64 [V + 2]
+    indices: Tensor  # int32 [nnz]
+    weights: Tensor  # float32 [nnz]
+    fill: Tensor  # float32 [V + 1]
+
+    def __init__(self, config: MarkovConfig, n_items: int) -> None:
+        super().__init__(n_items)
+        self.max_length = config.history
+        self.half_life = config.half_life
+        self.reach = config.reach
+        self.register_buffer("indptr", torch.zeros(n_items + 2, dtype=torch.int64))
+        self.register_buffer("indices", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("weights", torch.zeros(0))
+        self.register_buffer("fill", torch.full((n_items + 1,), -1.0))
+
+    def fit(self, data: TrainingData) -> None:
+        """Count the transitions of the training events."""
+        users, items = data.events()
+        worth = _recency(data, self.half_life)[users]
+        matrix = self._transitions(users, items, worth)
+        self.indptr, self.indices, self.weights = (
+            part.to(self.fill.device) for part in csr_tensors(matrix)
+        )
+        self.fill = popularity_fill(data.item_counts()).to(self.fill.device)
+
+    def _transitions(self, users: Int64, items: Int32, worth: Float64) -> sparse.csr_array:
+        """Return n(j -> i), [V + 1, V + 1]; repeated pairs are summed in float64."""
+        before, after, value = [], [], []
+        for lag in range(1, self.reach + 1):
+            same = users[lag:] == users[:-lag]
+            before.append(items[:-lag][same])
+            after.append(items[lag:][same])
+            value.append(worth[lag:][same] / lag)
+        pairs = (np.concatenate(before), np.concatenate(after))
+        size = self.n_items + 1
+        return sparse.coo_array((np.concatenate(value), pairs), shape=(size, size)).tocsr()
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return weighted transition counts, or the fill, float32 [B, C]."""
+        recent = batch.recent(self.max_length)  # [B, H]
+        weight = 1 / torch.arange(1, self.max_length + 1, device=recent.device)  # [H]
+        candidates, spread = distinct_candidates(items, self.n_items, recent.device)
+        matrix = (self.indptr, self.indices, self.weights)
+        votes = count_votes(recent, weight, matrix, candidates)
+        scores = fill_up(votes, self.fill[candidates])
+        return scores if spread is None else scores[:, spread]
+
+
+def _recency(data: TrainingData, half_life: float | None) -> Float64:
+    """Return what a transition of each user counts: 1, or 0.5 ** (age / half_life), float64 [U]."""
+    worth = np.ones(data.store.n_users)
+    if half_life is None:
+        return worth
+    present = np.flatnonzero(data.lengths)
+    times = data.store.timestamps
+    last = present if times is None else times[data.train_end[present] - 1]
+    oldest_first = present[np.argsort(last, kind="stable")]
+    worth[oldest_first] = np.exp2(-np.arange(len(present))[::-1] / half_life)
+    return worth

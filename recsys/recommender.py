@@ -1,0 +1,331 @@
+"""The recommender: external ids in, ranked external ids out, for any history, known user or nobody.
+
+It is what the endpoint, the command line and a batch job call alike. Requests that arrive together
+share one model call and one search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recsys.bundle import Bundle
+from recsys.data.batches import SequenceBatch, batch_from_lists
+from recsys.data.sequences import Int64
+from recsys.errors import DataError
+from recsys.models import EncoderModel
+from recsys.retrieval import Exclusion, Histories, topk_rows
+from recsys.schema import PAD
+
+EMPTY_HISTORY = "empty_history"
+UNKNOWN_HISTORY = "unknown_history"
+UNKNOWN_USER = "unknown_user"
+
+Observer = Callable[[str, float], None]
+"""Called with a stage's name and its seconds."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request for a list. Exactly one of `history` and `user_id` is given.
+
+    Attributes:
+        history: external item ids, oldest first; unknown ones are skipped and reported.
+        times: seconds of the history's events, if known; the history is then sorted by them (stably).
+        user_id: a user whose newest events travel in the bundle.
+        k: length of the list.
+        exclude: items never wanted; unknown ones are ignored.
+        allow: only these items, if given; unknown ones are reported.
+        exclude_seen: leave out the items of the history.
+    """
+
+    history: Sequence[str] | None = None
+    times: Sequence[int] | None = None
+    user_id: str | None = None
+    k: int = 10
+    exclude: Sequence[str] = ()
+    allow: Sequence[str] | None = None
+    exclude_seen: bool = True
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A ranked list: best first, ties by ascending item id; full whenever enough items are allowed.
+
+    Attributes:
+        items: external item ids.
+        scores: the model's scores, descending.
+        unknown: history ids that the catalogue does not hold, in order, each once.
+        unknown_allowed: the same for `allow`.
+        fallback: why the list is the default one of an empty history, or None: `empty_history`,
+            `unknown_history` (no id was known), `unknown_user` (nor were events of the user).
+    """
+
+    items: list[str]
+    scores: list[float]
+    unknown: list[str] = field(default_factory=list)
+    unknown_allowed: list[str] = field(default_factory=list)
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A query in dense indices."""
+
+    query: Query
+    history: Int64
+    times: Int64
+    closed: Int64
+    allowed: Int64 | None
+    unknown: list[str]
+    unknown_allowed: list[str]
+    fallback: str | None
+
+
+class Recommender:
+    """Answers queries from a bundle. Safe to call from several threads; it holds no mutable state.
+
+    Args:
+        bundle: a loaded bundle.
+        observe: told the seconds of each stage (`resolve`, `encode`, `search`, `answer`).
+    """
+
+    def __init__(self, bundle: Bundle, observe: Observer | None = None) -> None:
+        self.bundle = bundle
+        self._observe = observe or (lambda stage, seconds: None)
+        self._ids: list[str] = ["", *bundle.item_ids.ids.to_list()]
+        self._clock = bundle.recent is not None and bundle.recent.timestamps is not None
+        self._device = next(
+            (tensor.device for tensor in bundle.model.state_dict().values()), torch.device("cpu")
+        )
+        self._norms = None if bundle.index is None else _norms(bundle.index.columns)
+        bundle.item_ids.encode([])  # builds the lookup now, not under the first request
+        if bundle.user_ids is not None:
+            bundle.user_ids.encode([])
+
+    @torch.inference_mode()
+    def recommend(self, requests: Sequence[Query]) -> list[Recommendation]:
+        """Return one list per query, in order; all share one model call.
+
+        Raises:
+            DataError: a query is malformed (see `Query`).
+        """
+        if not requests:
+            return []
+        started = time.perf_counter()
+        resolved = [self._resolve(query) for query in requests]
+        batch = self._batch(resolved)
+        started = self._tell("resolve", started)
+        found: list[tuple[list[int], list[float]]] = [([], [])] * len(resolved)
+        output = self._encode(batch)
+        started = self._tell("encode", started)
+        for group in _groups(resolved):
+            for row, answer in zip(group, self._search(output, resolved, group), strict=True):
+                found[row] = answer
+        started = self._tell("search", started)
+        answers = [self._answer(r, *f) for r, f in zip(resolved, found, strict=True)]
+        self._tell("answer", started)
+        return answers
+
+    def recommend_batch(
+        self,
+        user_ids: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        block: int = 256,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield lists of many users, `block` users at a time, in bounded memory.
+
+        A table has the columns `user_id, rank` (from 1)`, item_id, score, fallback, model_version`,
+        one row an item. Without `user_ids`, all users of the bundle in their order.
+        """
+        users = self.bundle.user_ids
+        if user_ids is None and users is None:
+            raise DataError(
+                f"bundle {self.bundle.path} holds no users; name them, or use histories"
+            )
+        total = len(user_ids) if user_ids is not None else len(users or ())
+        for at in range(0, total, block):
+            if user_ids is not None:
+                some = list(user_ids[at : at + block])
+            else:
+                some = [] if users is None else users.ids[at : at + block].to_list()
+            queries = [Query(user_id=u, k=k, exclude_seen=exclude_seen) for u in some]
+            yield self._table(some, self.recommend(queries))
+
+    @torch.inference_mode()
+    def similar(self, item_ids: Sequence[str], k: int = 10) -> dict[str, Recommendation]:
+        """Return, for every known item id, the k items most like it; unknown ids are left out.
+
+        Likeness is the cosine of the item vectors (all items compared, whatever the index). A model
+        without vectors is asked what follows a history of that one item. The item itself is never in
+        its list.
+        """
+        _check_k(k)
+        distinct = list(dict.fromkeys(item_ids))
+        indices = self.bundle.item_ids.encode(distinct).astype(np.int64)
+        known = indices[indices != PAD]
+        names = [name for name, index in zip(distinct, indices, strict=True) if index != PAD]
+        if not names:
+            return {}
+        own = [[index] for index in known.tolist()]
+        scores = self._likeness(known, own)  # [B, n_items + 1]
+        Exclusion().mask_(scores, Histories.from_lists(own))
+        answers = _pairs(*topk_rows(scores, min(k, self.bundle.model.n_items)))
+        return {
+            name: Recommendation([self._ids[i] for i in items], values)
+            for name, (items, values) in zip(names, answers, strict=True)
+        }
+
+    def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
+        """Return those ids that the catalogue does not hold, in order, each once."""
+        indices = self.bundle.item_ids.encode(item_ids)
+        missing = (name for name, i in zip(item_ids, indices, strict=True) if i == PAD)
+        return list(dict.fromkeys(missing))
+
+    def _resolve(self, query: Query) -> _Resolved:
+        """Check a query and translate its ids."""
+        _check_k(query.k)
+        if (query.history is None) == (query.user_id is None):
+            raise DataError("give either a history or a user_id, not both and not neither")
+        history, times, unknown, fallback = self._history(query)
+        closed = self.bundle.item_ids.encode(query.exclude).astype(np.int64)
+        if query.exclude_seen:
+            closed = np.concatenate([history, closed])
+        allowed, unknown_allowed = None, list[str]()
+        if query.allow is not None:
+            allowed = self.bundle.item_ids.encode(query.allow).astype(np.int64)
+            unknown_allowed = self.unknown_items(query.allow)
+            allowed = np.unique(allowed[allowed != PAD])
+        return _Resolved(query, history, times, closed, allowed, unknown, unknown_allowed, fallback)
+
+    def _history(self, query: Query) -> tuple[Int64, Int64, list[str], str | None]:
+        """Return `(items, times, unknown ids, fallback)` of a query; times are 0 where not known."""
+        if query.history is None:
+            return self._user_history(str(query.user_id))
+        items = self.bundle.item_ids.encode(query.history).astype(np.int64)
+        times = np.zeros(len(items), dtype=np.int64)
+        if query.times is not None:
+            if len(query.times) != len(items):
+                raise DataError(f"{len(query.times)} times for a history of {len(items)} items")
+            times = np.asarray(query.times, dtype=np.int64)
+            order = np.argsort(times, kind="stable")
+            items, times = items[order], times[order]
+        known = items != PAD
+        unknown = self.unknown_items(query.history) if not known.all() else []
+        fallback = None
+        if not known.any():
+            fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
+        return items[known], times[known], unknown, fallback
+
+    def _user_history(self, user_id: str) -> tuple[Int64, Int64, list[str], str | None]:
+        users, recent = self.bundle.user_ids, self.bundle.recent
+        user = -1 if users is None else int(users.encode([user_id])[0])
+        nothing = np.zeros(0, dtype=np.int64)
+        if user < 0 or recent is None:
+            return nothing, nothing, [], UNKNOWN_USER
+        part = slice(int(recent.offsets[user]), int(recent.offsets[user + 1]))
+        items = recent.items[part].astype(np.int64)
+        times = np.zeros_like(items) if recent.timestamps is None else recent.timestamps[part]
+        return items, times, [], None if len(items) else EMPTY_HISTORY
+
+    def _batch(self, resolved: Sequence[_Resolved]) -> SequenceBatch:
+        """Pack the newest events of all queries."""
+        n = self.bundle.model.max_length
+        histories = [r.history[-n:].tolist() for r in resolved]
+        times = [r.times[-n:].tolist() for r in resolved] if self._clock else None
+        return batch_from_lists(histories, times, n).to(self._device)
+
+    def _encode(self, batch: SequenceBatch) -> Tensor:
+        """Return query vectors [B, D] where there is an index, else all scores [B, n_items + 1]."""
+        model = self.bundle.model
+        if self.bundle.index is not None and isinstance(model, EncoderModel):
+            return model.encode_sequences(batch).float().cpu()
+        return model.score(batch).float().cpu()
+
+    def _search(
+        self, output: Tensor, resolved: Sequence[_Resolved], group: list[int]
+    ) -> list[tuple[list[int], list[float]]]:
+        """Return `(item indices, scores)` for the queries of a group, which share one allow-list."""
+        some = [resolved[row] for row in group]
+        rows = output[group]  # a copy: masking must not touch the model's own tensors
+        # What a query must not get is its history, as far as the exclusion is concerned.
+        histories = Histories.from_lists([r.closed.tolist() for r in some])
+        exclusion = Exclusion(allowed=some[0].allowed)
+        k = min(max(r.query.k for r in some), self.bundle.model.n_items)
+        if self.bundle.index is not None and isinstance(self.bundle.model, EncoderModel):
+            found = self.bundle.index.search(rows, k, exclusion, histories)
+        else:
+            found = topk_rows(exclusion.mask_(rows, histories), k)
+        return _pairs(*found)
+
+    def _likeness(self, known: Int64, own: list[list[int]]) -> Tensor:
+        """Return how like every item is to each known one, [B, n_items + 1]."""
+        if self.bundle.index is not None and self._norms is not None:
+            columns, mine = self.bundle.index.columns, torch.from_numpy(known)
+            unit = columns[:, mine] / self._norms[mine]  # [D, B]
+            return (unit.T @ columns).div_(self._norms)
+        batch = batch_from_lists(own, [[0]] * len(own) if self._clock else None, 1)
+        return self.bundle.model.score(batch.to(self._device)).float().cpu().clone()
+
+    def _answer(self, r: _Resolved, items: list[int], scores: list[float]) -> Recommendation:
+        k = r.query.k
+        names = [self._ids[i] for i in items[:k]]
+        return Recommendation(names, scores[:k], r.unknown, r.unknown_allowed, r.fallback)
+
+    def _table(self, users: list[str], answers: list[Recommendation]) -> pl.DataFrame:
+        lengths = [len(a.items) for a in answers]
+        columns = {
+            "user_id": np.repeat(np.array(users, dtype=object), lengths).tolist(),
+            "rank": [rank for n in lengths for rank in range(1, n + 1)],
+            "item_id": [item for a in answers for item in a.items],
+            "score": [score for a in answers for score in a.scores],
+            "fallback": [a.fallback for a in answers for _ in a.items],
+        }
+        schema = {
+            "user_id": pl.String,
+            "rank": pl.Int32,
+            "item_id": pl.String,
+            "score": pl.Float32,
+            "fallback": pl.String,
+        }
+        version = f"{self.bundle.name}@{self.bundle.version}"
+        return pl.DataFrame(columns, schema=schema).with_columns(model_version=pl.lit(version))
+
+    def _tell(self, stage: str, started: float) -> float:
+        """Report a stage's seconds; return the start of the next."""
+        now = time.perf_counter()
+        self._observe(stage, now - started)
+        return now
+
+
+def _norms(columns: Tensor) -> Tensor:
+    """Return the length of every item vector [n_items + 1], never zero."""
+    lengths: Tensor = torch.linalg.vector_norm(columns, dim=0)
+    return lengths.clamp_(min=1e-12)
+
+
+def _groups(resolved: Sequence[_Resolved]) -> list[list[int]]:
+    """Return rows that can be searched together: all without an allow-list, others one by one."""
+    free = [row for row, r in enumerate(resolved) if r.allowed is None]
+    own = [[row] for row, r in enumerate(resolved) if r.allowed is not None]
+    return [free, *own] if free else own
+
+
+def _pairs(items: Tensor, scores: Tensor) -> list[tuple[list[int], list[float]]]:
+    """Turn padded rows into lists without padding."""
+    lengths = (items >= 0).sum(1).tolist()
+    rows = zip(items.tolist(), scores.tolist(), lengths, strict=True)
+    return [(i[:n], s[:n]) for i, s, n in rows]
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise DataError(f"k is {k}; a list has at least 1 item")

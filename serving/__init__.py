@@ -1,0 +1,1 @@
+"""The online endpoint: a bundle behind HTTP."""

@@ -1,0 +1,75 @@
+"""What the endpoint counts, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS = tuple(
+    milliseconds / 1000
+    for milliseconds in (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 200, 500, 1000, 2000, 5000)
+)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The counters of one application; each has its own registry, so that two can live together."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "recsys_requests_total",
+            "Requests answered.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "recsys_request_seconds",
+            "Time from the first byte of a request to its answer.",
+            ["route"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.stages = Histogram(
+            "recsys_stage_seconds",
+            "Time of a stage: wait (in the queue), resolve, encode, search, answer (per batch).",
+            ["stage"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "recsys_batch_requests",
+            "Requests that shared one model call.",
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self.fallbacks = Counter(
+            "recsys_fallbacks_total",
+            "Lists that are the default of an empty history.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.unknown = Counter(
+            "recsys_unknown_ids_total",
+            "Item ids in requests that the catalogue does not hold.",
+            ["field"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "recsys_refused_total",
+            "Requests refused because the queue was full.",
+            registry=self.registry,
+        )
+        self.model = Gauge(
+            "recsys_model_info",
+            "1 for the model that is loaded.",
+            ["name", "version"],
+            registry=self.registry,
+        )
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Record the seconds of a stage."""
+        self.stages.labels(stage).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return all figures in Prometheus' text format."""
+        return generate_latest(self.registry)

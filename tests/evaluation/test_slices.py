@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.data.sequences import SequenceStore, Split, Targets
+from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.slices import frequency_classes, head_limit, history_bins, slice_targets
+
+
+def ranked_of(items: list[list[int]], user: list[int], lengths: list[int]) -> RankedTargets:
+    counts = [len(own) for own in items]
+    n = len(items)
+    return RankedTargets(
+        index=np.arange(n),
+        user=np.array(user, dtype=np.int32),
+        history_length=np.array(lengths),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        items=np.array([i for own in items for i in own], dtype=np.int32),
+        ranks=np.ones(sum(counts)),
+        top=np.ones((n, 1), dtype=np.int32),
+        n_targets=n,
+        dropped=0,
+        forbidden=0,
+    )
+
+
+def test_history_bins_are_quartiles_with_the_empty_history_apart() -> None:
+    bins = history_bins(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8]))
+    assert {name: inside.sum() for name, inside in bins.items()} == {
+        "history 0": 1,
+        "history 1-2": 2,
+        "history 3-4": 2,
+        "history 5-6": 2,
+        "history 7-8": 2,
+    }
+
+
+def test_equal_quartiles_merge() -> None:
+    bins = history_bins(np.array([1, 1, 1, 1, 1, 9]))
+    assert {name: inside.sum() for name, inside in bins.items()} == {
+        "history 0": 0,
+        "history 1": 5,
+        "history 2-9": 1,
+    }
+
+
+def test_every_positive_length_is_in_exactly_one_bin() -> None:
+    lengths = np.random.default_rng(0).geometric(0.2, size=500) - 1
+    assert (np.sum(list(history_bins(lengths).values()), axis=0) == 1).all()
+
+
+def test_frequency_classes_by_hand() -> None:
+    counts = np.array([0, 9, 5, 1, 1, 1, 0])  # one of five trained items is head
+    assert head_limit(counts, 0.2) == 9
+    ranked = ranked_of([[1], [2], [6], [1, 6], [3, 1, 1]], [0] * 5, [1] * 5)
+    classes = frequency_classes(ranked, counts, 0.2)
+    assert classes["item head"].tolist() == [True, False, False, False, True]
+    assert classes["item tail"].tolist() == [False, True, False, True, False]
+    assert classes["item cold"].tolist() == [False, False, True, False, False]
+
+
+def test_slices_of_users_and_no_empty_ones() -> None:
+    store = SequenceStore(np.array([1, 2, 1], np.int32), np.array([0, 2, 3]), 2)
+    none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    split = Split(train_end=np.array([1, 2]), validation=none, test=none)
+    ranked = ranked_of([[2], [1]], [0, 1], [1, 0])
+    slices = slice_targets(ranked, store, split, np.array([0, 1, 0]), 0.2)
+    assert {name: inside.tolist() for name, inside in slices.items()} == {
+        "all": [True, True],
+        "history 0": [False, True],
+        "history 1": [True, False],
+        "item head": [False, True],
+        "item cold": [True, False],
+        "user seen": [True, False],
+        "user unseen": [False, True],
+    }

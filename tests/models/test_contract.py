@@ -1,0 +1,155 @@
+"""What every model promises, checked on all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.config import (
+    ItemKNNConfig,
+    MarkovConfig,
+    ModelConfig,
+    OwnPopularityConfig,
+    PopularityConfig,
+    SASRecConfig,
+)
+from recsys.data.batches import SequenceBatch, batch_from_lists
+from recsys.data.sequences import SequenceStore, TrainingData
+from recsys.models import CountingModel, EncoderModel, Model, build_model
+
+N_ITEMS = 30
+CONFIGS: dict[str, ModelConfig] = {
+    "pop": PopularityConfig(),
+    "own_pop": OwnPopularityConfig(),
+    "markov": MarkovConfig(history=4),
+    "markov_recent": MarkovConfig(history=3, half_life=5, reach=2),
+    "item_knn": ItemKNNConfig(neighbours=5, history=6, shrinkage=1),
+    "sasrec": SASRecConfig(width=8, max_length=7, dropout=0.3),
+    "sasrec_cosine": SASRecConfig(width=8, max_length=7, normalise=True, block="prenorm"),
+}
+HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]
+
+
+def training_data() -> TrainingData:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 12, 40)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = rng.integers(1, N_ITEMS + 1, lengths.sum()).astype(np.int32)
+    return TrainingData(SequenceStore(items, offsets, N_ITEMS), offsets[1:])
+
+
+def batch(model: Model, histories: list[list[int]]) -> SequenceBatch:
+    return batch_from_lists(histories, None, model.max_length)
+
+
+def ready(config: ModelConfig) -> Model:
+    """Return the model, fitted where that is counting."""
+    torch.manual_seed(0)
+    built = build_model(config, N_ITEMS).eval()
+    if isinstance(built, CountingModel):
+        built.fit(training_data())
+    return built
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return CONFIGS[request.param]
+
+
+@pytest.fixture
+def model(config: ModelConfig) -> Model:
+    return ready(config)
+
+
+LEARNED = [name for name in CONFIGS if name.startswith("sasrec")]
+COUNTED = [name for name in CONFIGS if name not in LEARNED]
+
+
+@torch.no_grad()
+def test_scores_all_items(model: Model) -> None:
+    scores = model.score(batch(model, HISTORIES))
+    assert scores.shape == (len(HISTORIES), N_ITEMS + 1)
+    assert scores.dtype == torch.float32
+    assert scores[:, 1:].isfinite().all()
+    assert scores[:, 1:].std() > 0
+
+
+@torch.no_grad()
+def test_candidates_are_columns_of_the_whole(model: Model) -> None:
+    whole = model.score(batch(model, HISTORIES))
+    candidates = torch.tensor([17, 3, 3, 30, 1, 17])  # any order, repetitions too
+    torch.testing.assert_close(
+        model.score(batch(model, HISTORIES), candidates), whole[:, candidates]
+    )
+    assert model.score(batch(model, HISTORIES), candidates[:0]).shape == (len(HISTORIES), 0)
+
+
+@torch.no_grad()
+def test_a_sequence_does_not_depend_on_its_neighbours(model: Model) -> None:
+    together = model.score(batch(model, HISTORIES))
+    for row, history in zip(together, HISTORIES, strict=True):
+        alone = model.score(batch(model, [history]))[0]
+        torch.testing.assert_close(alone[1:], row[1:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_reads_the_newest_max_length_events_only(model: Model) -> None:
+    newest = [1 + i % 9 for i in range(model.max_length)]
+    one, other = (model.score(batch(model, [[old, *newest]])) for old in (20, 21))
+    assert torch.equal(one[:, 1:], other[:, 1:])
+
+
+@torch.no_grad()
+def test_no_histories_at_all(model: Model) -> None:
+    assert model.score(batch(model, [])).shape == (0, N_ITEMS + 1)
+
+
+@torch.no_grad()
+def test_state_dict_is_the_whole_model(model: Model, config: ModelConfig) -> None:
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    copy = build_model(config, N_ITEMS).eval()
+    copy.load_state_dict(state)
+    expected = model.score(batch(model, HISTORIES))
+    torch.testing.assert_close(copy.score(batch(copy, HISTORIES)), expected, atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_scores_are_the_callers_to_change(model: Model) -> None:
+    before = model.score(batch(model, HISTORIES)).clone()
+    model.score(batch(model, HISTORIES)).fill_(-torch.inf)
+    assert torch.equal(model.score(batch(model, HISTORIES)), before)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counting_twice_is_counting_once(name: str) -> None:
+    model = ready(CONFIGS[name])
+    assert isinstance(model, CountingModel)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.fit(training_data())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counting_nothing_leaves_every_item_equal(name: str) -> None:
+    model = build_model(CONFIGS[name], N_ITEMS)
+    assert isinstance(model, CountingModel)
+    empty = SequenceStore(np.zeros(0, dtype=np.int32), np.zeros(4, dtype=np.int64), N_ITEMS)
+    model.fit(TrainingData(empty, np.zeros(3, dtype=np.int64)))
+    scores = model.score(batch(model, [[], [5]]))
+    assert scores[0, 1:].unique().numel() == 1
+    assert scores[:, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@torch.no_grad()
+def test_an_encoder_scores_by_inner_product(name: str) -> None:
+    model = ready(CONFIGS[name])
+    assert isinstance(model, EncoderModel)
+    queries = model.encode_sequences(batch(model, HISTORIES))
+    items = model.encode_items()
+    assert queries.shape == (len(HISTORIES), model.width)
+    assert items.shape == (N_ITEMS + 1, model.width)
+    assert torch.equal(model.encode_items(torch.tensor([4, 2])), items[[4, 2]])
+    assert torch.equal(model.score(batch(model, HISTORIES)), queries @ items.T)
+    assert torch.equal(queries[HISTORIES.index([])], model.default_query)

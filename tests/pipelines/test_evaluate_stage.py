@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import evaluate as stage
+from pipelines.evaluate import Exam, evaluate, exams, finished_report
+from pipelines.runs import dataset_name
+from recsys.config import ExperimentConfig, load_config
+from recsys.data.sequences import SequenceStore, Split
+from recsys.errors import ArtifactError, ConfigError
+from recsys.evaluation.targets_file import read_targets
+from recsys.manifest import read_manifest
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Run tasks in this process; returns the tasks that were run."""
+    ran: list[Any] = []
+
+    @contextmanager
+    def no_session(config: object) -> Iterator[None]:
+        yield
+
+    def run_here(
+        function: Callable[[Any], Any], items: list[Any], workers: int, title: str
+    ) -> list[Any]:
+        ran.extend(items)
+        return [function(item) for item in items]
+
+    monkeypatch.setattr(stage, "ray_session", no_session)
+    monkeypatch.setattr(stage, "worker_count", lambda config: 1)
+    monkeypatch.setattr(stage, "map_partitions", run_here)
+    return ran
+
+
+def value(rows: list[dict[str, Any]], model: str, metric: str, k: int, split: str) -> float:
+    [found] = [
+        row["value"]
+        for row in rows
+        if (row["model"], row["metric"], row["k"], row["split"], row["slice"])
+        == (model, metric, k, split, "all")
+    ]
+    assert isinstance(found, float)
+    return found
+
+
+def test_every_model_is_measured_and_compared(
+    fitted_experiment: ExperimentConfig, without_ray: list[Any]
+) -> None:
+    report = evaluate(fitted_experiment)
+    assert report.parent == fitted_experiment.workspace / "reports"
+    rows = json.loads((report / "metrics.json").read_text())
+    assert {row["model"] for row in rows} == {"pop", "markov", "sasrec"}
+    assert {row["dataset"] for row in rows} == {"tiny"}
+    markov = value(rows, "markov", "ndcg", 10, "test")
+    assert markov > value(rows, "pop", "ndcg", 10, "test")  # the ring can be learned
+    pairs = json.loads((report / "comparisons.json").read_text())
+    shown = {(row["dataset"], row["split"], row["model_a"], row["model_b"]) for row in pairs}
+    assert shown == {
+        ("tiny", split, model, "pop")
+        for split in ("test", "validation")
+        for model in ("markov", "sasrec")
+    }
+    assert (report / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_figures_follow_from_the_rows_that_are_kept(
+    fitted_experiment: ExperimentConfig, without_ray: list[Any]
+) -> None:
+    report = evaluate(fitted_experiment)
+    rows = json.loads((report / "metrics.json").read_text())
+    for model in fitted_experiment.models:
+        ranked = read_targets(report / "targets" / f"{model}.parquet")
+        hits = float(np.mean(ranked.ranks <= 10))  # leave-one-out: one target a user
+        assert value(rows, model, "hr", 10, "test") == pytest.approx(hits)
+
+
+def test_validation_is_added_where_the_best_model_must_be_chosen(
+    write_config: Callable[..., Path],
+) -> None:
+    def asked(**sections: Any) -> list[tuple[str, str]]:
+        config = load_config(write_config(**sections))
+        return [(exam.fold, exam.split) for exam in exams(config)]
+
+    assert asked() == [("main", "test"), ("main", "validation")]
+    assert asked(publish={"model": "pop"}) == [("main", "test")]
+    both = {"splits": ["validation", "test"]}
+    assert asked(evaluation=both) == [("main", "validation"), ("main", "test")]
+    rolling = {"kind": "rolling", "folds": 2}
+    assert asked(split=rolling) == [("fold0", "test"), ("fold1", "test"), ("fold1", "validation")]
+
+
+def test_folds_are_kept_apart(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_config(write_config(split={"kind": "rolling", "folds": 2}))
+    assert dataset_name(config, "fold1") == "tiny/fold1"
+    assert Exam(config, "fold1", "test").directory(tmp_path) == tmp_path / "fold1"
+    plain = load_config(write_config())
+    assert dataset_name(plain, "main") == "tiny"
+    assert Exam(plain, "main", "test").directory(tmp_path) == tmp_path
+
+
+def test_a_second_call_has_nothing_to_do(
+    fitted_experiment: ExperimentConfig, without_ray: list[Any]
+) -> None:
+    first = evaluate(fitted_experiment)
+    assert len(without_ray) == 6  # three models, two splits
+    assert evaluate(fitted_experiment) == first == finished_report(fitted_experiment)
+    assert len(without_ray) == 6
+    assert read_manifest(first)["seed"] == 1
+
+
+def test_another_question_is_another_report(
+    fitted_experiment: ExperimentConfig,
+    without_ray: list[Any],
+    write_config: Callable[..., Path],
+) -> None:
+    first = evaluate(fitted_experiment)
+    sections = {"bootstrap": 100, "permutations": 200, "ks": [3], "repeats": "miss"}
+    config = load_config(write_config(evaluation=sections, tracking={"enabled": False}))
+    with pytest.raises(ArtifactError):  # SASRec is trained for the exclusion it is used with
+        evaluate(config)
+    sections["repeats"] = "drop"
+    config = load_config(write_config(evaluation=sections, tracking={"enabled": False}))
+    with pytest.raises(ArtifactError, match="run `recsys evaluate` first"):
+        finished_report(config)
+    assert evaluate(config) != first
+    assert first.is_dir(), "the older report stays"
+
+
+def test_a_baseline_that_is_no_model(write_config: Callable[..., Path]) -> None:
+    config = load_config(write_config(evaluation={"baseline": "popp"}))
+    with pytest.raises(ConfigError, match="the models are pop, markov, sasrec"):
+        evaluate(config)
+
+
+def test_models_that_are_not_trained(
+    write_config: Callable[..., Path], fitted_experiment: ExperimentConfig
+) -> None:
+    config = load_config(write_config(models={"pop": {"kind": "pop"}, "new": {"kind": "own_pop"}}))
+    with pytest.raises(ArtifactError, match="new is not trained"):
+        evaluate(config)
+
+
+def test_test_events_do_not_move_what_was_learned(
+    fitted_experiment: ExperimentConfig, tiny_store: SequenceStore, tiny_split: Split
+) -> None:
+    """The ground that models are judged on counts training events only."""
+    from dataclasses import replace
+
+    from pipelines.runs import open_run
+
+    exam = Exam(fitted_experiment, "main", "test")
+    run = open_run(fitted_experiment, "pop", "main")
+    before = stage._ground(exam, run).item_counts
+    items = tiny_store.items.copy()
+    items[tiny_split.test.start] = 7
+    items[tiny_split.validation.start] = 9
+    changed = replace(tiny_store, items=items)
+    changed.save(fitted_experiment.workspace / "features" / "sequences")
+    again = open_run(fitted_experiment, "pop", "main")
+    assert np.array_equal(stage._ground(exam, again).item_counts, before)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+def test_figures_are_added_to_the_models_own_tracking_run(
+    fitted_experiment: ExperimentConfig,
+    without_ray: list[Any],
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: dict[str, dict[str, float]] = {}
+
+    class Recorder:
+        def __init__(self, settings: Any) -> None:
+            self.settings = settings
+
+        def start_run(self, *arguments: object) -> None: ...
+
+        def log_metrics(self, metrics: dict[str, float]) -> None:
+            logged[self.settings.run_id] = metrics
+
+        def finish(self) -> None: ...
+
+    monkeypatch.setattr(stage, "Tracker", Recorder)
+    for name in fitted_experiment.models:
+        run = stage.open_run(fitted_experiment, name, "main")
+        manifest = json.loads((run.directory / "manifest.json").read_text())
+        manifest["mlflow_run"] = f"id of {name}" if name != "pop" else None
+        (run.directory / "manifest.json").write_text(json.dumps(manifest))
+    evaluate(fitted_experiment)
+    assert set(logged) == {"id of markov", "id of sasrec"}  # pop was fitted while tracking was down
+    assert {"test/ndcg@10", "test/mrr", "validation/ndcg@10"} <= logged["id of markov"].keys()

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_bundle import N_ITEMS, item_name, make_bundle
+
+from recsys.bundle import load_bundle
+from recsys.errors import ArtifactError
+from recsys.recommender import Query, Recommender
+from serving.app import create_app, to_query
+from serving.limits import MAX_BODY
+from serving.schemas import MAX_HISTORY, MAX_K, RecommendRequest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
+    from fastapi.testclient import TestClient
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture
+def client(bundle: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(bundle), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def recommender(bundle: Path) -> Recommender:
+    return Recommender(load_bundle(bundle))
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    response = client.post("/v1/recommend", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refused(client: TestClient, body: Any, path: str = "/v1/recommend") -> str:
+    response = client.post(path, json=body)
+    assert response.status_code == 422, response.text
+    assert set(response.json()) == {"error", "problems"}
+    return response.text
+
+
+def test_recommends_for_a_history(client: TestClient, recommender: Recommender) -> None:
+    answer = ask(client, history=["i05", "nope", "i09"], k=4)
+    (expected,) = recommender.recommend([Query(history=["i05", "i09"], k=4)])
+    assert [row["item"] for row in answer["items"]] == expected.items
+    assert [row["score"] for row in answer["items"]] == pytest.approx(expected.scores, rel=1e-5)
+    assert [row["rank"] for row in answer["items"]] == [1, 2, 3, 4]
+    assert answer["items"][0]["title"] == f"Title {expected.items[0]}"
+    bundle = recommender.bundle
+    assert answer["model"] == {"name": bundle.name, "version": bundle.version}
+    assert answer["unknown"] == ["nope"]
+    assert answer["fallback"] is None
+    assert answer["dropped_history"] == 0
+
+
+def test_defaults_are_ten_items_without_the_seen(client: TestClient) -> None:
+    answer = ask(client, history=["i05", "i09"])
+    items = [row["item"] for row in answer["items"]]
+    assert len(items) == 10
+    assert not {"i05", "i09"} & set(items)
+
+
+def test_exclude_allow_and_repeats(client: TestClient) -> None:
+    allowed = ["i05", "i06", "i07", "ghost"]
+    answer = ask(client, history=["i05"], allow=allowed, exclude=["i06"], exclude_seen=False)
+    assert {row["item"] for row in answer["items"]} == {"i05", "i07"}
+    assert answer["unknown_allowed"] == ["ghost"]
+
+
+def test_events_may_carry_times(client: TestClient) -> None:
+    timed = [{"item": "i03", "time": 30}, {"item": "i01", "time": 10}, {"item": "i02", "time": 20}]
+    sorted_ = [
+        {"item": "i01", "time": 10},
+        {"item": "i02", "time": 20},
+        {"item": "i03", "time": 30},
+    ]
+    assert ask(client, history=timed) == ask(client, history=sorted_)
+
+
+def test_users_of_the_bundle_and_strangers(client: TestClient, recommender: Recommender) -> None:
+    (expected,) = recommender.recommend([Query(user_id="u07")])
+    known = ask(client, user_id="u07")
+    assert [row["item"] for row in known["items"]] == expected.items
+    assert known["fallback"] is None
+    stranger = ask(client, user_id="someone else")
+    assert stranger["fallback"] == "unknown_user"
+    assert stranger["items"] == ask(client, history=[])["items"]
+    assert ask(client, history=["x"])["fallback"] == "unknown_history"
+
+
+def test_ids_may_be_whole_numbers(client: TestClient) -> None:
+    assert ask(client, history=[318, "i05"])["unknown"] == ["318"]
+
+
+def test_only_the_newest_events_of_a_long_history_count() -> None:
+    ids = [f"i{i}" for i in range(MAX_HISTORY + 3)]
+    query, dropped = to_query(RecommendRequest(history=ids))
+    assert (query.history, dropped) == (ids[3:], 3)
+    backwards = [{"item": i, "time": -t} for t, i in enumerate(ids)]
+    query, dropped = to_query(RecommendRequest.model_validate({"history": backwards}))
+    assert (query.history, dropped) == (ids[::-1][3:], 3)
+    assert query.times == sorted(-t for t in range(MAX_HISTORY))
+
+
+def test_dropped_history_is_reported(client: TestClient) -> None:
+    assert ask(client, history=["i05"] * (MAX_HISTORY + 2))["dropped_history"] == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, ["exactly one of history and user_id", "neither"]),
+        ({"history": ["i01"], "user_id": "u01"}, ["exactly one of history and user_id", "both"]),
+        ({"history": ["i01"], "k": 0}, ["body.k", "greater than or equal to 1"]),
+        ({"history": ["i01"], "k": MAX_K + 1}, ["body.k", f"less than or equal to {MAX_K}"]),
+        ({"history": ["i01"], "k": "ten"}, ["body.k", "valid integer"]),
+        ({"history": ["i01"], "k": 2.5}, ["body.k", "valid integer"]),
+        ({"history": ["i01"], "K": 5}, ["body.K", "Extra inputs are not permitted"]),
+        ({"history": "i01"}, ["body.history", "valid list"]),
+        ({"history": [None]}, ["body.history"]),
+        ({"history": [True]}, ["body.history"]),
+        ({"history": [""]}, ["body.history", "at least 1 character"]),
+        ({"history": ["x" * 513]}, ["body.history", "at most 512"]),
+        ({"history": [{"item": "i01"}]}, ["body.history", "time", "Field required"]),
+        ({"history": [{"item": "i01", "time": 1}, "i02"]}, ["body.history"]),
+        ({"history": ["i01"], "exclude": ["x"] * 10_001}, ["body.exclude", "at most 10000"]),
+        ({"history": ["i01"], "exclude_seen": "yes"}, ["body.exclude_seen", "valid boolean"]),
+        (["i01"], ["body"]),
+        (None, ["body"]),
+    ],
+)
+def test_bad_requests_are_told_what_is_allowed(
+    client: TestClient, body: Any, words: list[str]
+) -> None:
+    text = refused(client, body)
+    for word in words:
+        assert word in text
+    assert len(text) < 5000
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff\xfe",
+        b'{"history": ["\\ud800"]}',
+        b'{"history": ["i01"], "k": NaN}',
+        b'{"history": ["i01"], "k": 1e999}',
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_what_is_not_json_is_refused_politely(client: TestClient, content: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = client.post("/v1/recommend", content=content, headers=headers)
+    assert response.status_code in (400, 422), response.text
+    assert set(response.json()) == {"error", "problems"}
+    assert ".py" not in response.text
+
+
+def test_large_bodies_are_refused(client: TestClient) -> None:
+    body = json.dumps({"history": ["x" * 500] * (MAX_BODY // 500)}).encode()
+    headers = {"content-type": "application/json"}
+    announced = client.post("/v1/recommend", content=body, headers=headers)
+    streamed = client.post("/v1/recommend", content=iter([body]), headers=headers)
+    for response in (announced, streamed):
+        assert response.status_code == 413
+        assert str(MAX_BODY) in response.json()["error"]
+    assert 'route="/v1/recommend",status="413"' in client.get("/metrics").text
+
+
+def test_other_paths_and_methods_answer_in_the_same_form(client: TestClient) -> None:
+    assert client.get("/nowhere").json() == {"error": "Not Found", "problems": []}
+    assert client.get("/v1/recommend").status_code == 405
+
+
+def test_similar_items(client: TestClient, recommender: Recommender) -> None:
+    body = {"items": ["i04", "nope", "i09"], "k": 3}
+    answer = client.post("/v1/similar", json=body).json()
+    expected = recommender.similar(["i04", "i09"], 3)
+    assert [row["item"] for row in answer["lists"]] == ["i04", "i09"]
+    for row in answer["lists"]:
+        assert [r["item"] for r in row["items"]] == expected[row["item"]].items
+    assert answer["unknown"] == ["nope"]
+    assert "at least 1 item" in refused(client, {"items": []}, "/v1/similar")
+    assert "at most 100" in refused(client, {"items": ["i01"] * 101}, "/v1/similar")
+
+
+def test_operation_routes(client: TestClient, bundle: Path) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    model = client.get("/v1/model").json()
+    assert model["version"] == bundle.name.split("@")[1]
+    assert model["sizes"]["items"] == N_ITEMS
+    assert model["info"]["metrics"] == {"NDCG@10": 0.5}
+    assert str(bundle) not in json.dumps(model)
+
+
+def test_metrics_count_what_happened(client: TestClient, bundle: Path) -> None:
+    ask(client, history=["i05", "x", "y"])
+    ask(client, history=["i05"])
+    ask(client, user_id="stranger")
+    refused(client, {})
+    client.get("/nowhere/at/all")
+    lines = client.get("/metrics").text.splitlines()
+    version = bundle.name.split("@")[1]
+    for line in (
+        'recsys_requests_total{route="/v1/recommend",status="200"} 3.0',
+        'recsys_requests_total{route="/v1/recommend",status="422"} 1.0',
+        'recsys_requests_total{route="other",status="404"} 1.0',
+        'recsys_request_seconds_count{route="/v1/recommend"} 4.0',
+        'recsys_fallbacks_total{reason="unknown_user"} 1.0',
+        'recsys_unknown_ids_total{field="history"} 2.0',
+        f'recsys_model_info{{name="tiny",version="{version}"}} 1.0',
+        'recsys_stage_seconds_count{stage="wait"} 3.0',
+        'recsys_stage_seconds_count{stage="search"} 3.0',
+    ):
+        assert line in lines
+
+
+def test_not_ready_before_start_and_after_the_end(bundle: Path) -> None:
+    app = create_app(bundle)
+    waiting = TestClient(app)
+    assert waiting.get("/readyz").status_code == 503
+    assert waiting.post("/v1/recommend", json={"history": []}).status_code == 503
+    with TestClient(app) as client:
+        assert client.get("/readyz").status_code == 200
+    assert waiting.get("/readyz").status_code == 503
+
+
+def test_a_damaged_bundle_does_not_start(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path)
+    (path / "popularity.npy").unlink()
+    with pytest.raises(ArtifactError, match=r"popularity.npy"), TestClient(create_app(path)):
+        pass
+
+
+def test_an_unforeseen_error_tells_nothing_of_the_inside(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Recommender, requests: object) -> None:
+        raise RuntimeError("secret path /etc/inside")
+
+    monkeypatch.setattr(Recommender, "recommend", broken)
+    response = client.post("/v1/recommend", json={"history": ["i01"]})
+    assert response.status_code == 500
+    assert "internal error" in response.text
+    assert "secret" not in response.text
+    monkeypatch.undo()
+    assert ask(client, history=["i01"])["items"]
+
+
+def test_a_full_queue_is_said_at_once(bundle: Path) -> None:
+    app = create_app(bundle, waiting=1)
+    with TestClient(app) as client:
+        worker = app.state.service.worker
+        worker.stop()  # nobody drains the queue any more
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.post, "/v1/recommend", json={"history": []})
+            while worker._queue.empty():
+                pass
+            second = client.post("/v1/recommend", json={"history": []})
+            assert second.status_code == 503
+            assert second.headers["retry-after"] == "1"
+            assert "recsys_refused_total 1.0" in client.get("/metrics").text
+            worker._answer_all([worker._queue.get()])
+            assert first.result().status_code == 200
+
+
+def test_concurrent_requests_get_what_sequential_ones_get(client: TestClient) -> None:
+    bodies = [
+        {
+            "history": [item_name(i % N_ITEMS + 1), item_name(i % 7 + 1)],
+            "k": i % 9 + 1,
+            **({"allow": [item_name(j) for j in range(1, 30)]} if i % 5 == 0 else {}),
+        }
+        for i in range(120)
+    ]
+    alone = [ask(client, **body) for body in bodies]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda body: ask(client, **body), bodies))
+    for one, other in zip(alone, together, strict=True):
+        assert [r["item"] for r in one["items"]] == [r["item"] for r in other["items"]]
+        scores = [r["score"] for r in other["items"]]
+        assert [r["score"] for r in one["items"]] == pytest.approx(scores, rel=1e-5)
+
+
+def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> None:
+    api = client.get("/openapi.json").json()
+    post = api["paths"]["/v1/recommend"]["post"]
+    assert set(post["responses"]) == {"200", "413", "422", "503"}
+    request = api["components"]["schemas"]["RecommendRequest"]
+    for example in request["examples"]:
+        RecommendRequest.model_validate(example)
+    assert request["properties"]["k"]["maximum"] == MAX_K
+    answer = api["components"]["schemas"]["RecommendResponse"]
+    assert set(ask(client, history=["i05"])) == set(answer["properties"])

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from recsys.config import (
+    ContinuationSplit,
+    ExperimentConfig,
+    GlobalTimeSplit,
+    LeaveOneOutSplit,
+    MarkovConfig,
+    ModelConfig,
+    PopularityConfig,
+    RollingSplit,
+    SASRecConfig,
+    dump_config,
+    load_config,
+    parse_config,
+)
+from recsys.errors import ConfigError
+
+MINIMAL: dict[str, Any] = {
+    "name": "mine",
+    "data": {"events": ["events.csv"]},
+    "models": {"pop": {"kind": "pop"}},
+}
+
+
+def raw_with(path: str, value: Any) -> dict[str, Any]:
+    """Return MINIMAL with one value set at a dotted place."""
+    raw = copy.deepcopy(MINIMAL)
+    node = raw
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[leaf] = value
+    return raw
+
+
+def write(tmp_path: Path, raw: Any) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def test_the_least_configuration_has_all_defaults() -> None:
+    config = parse_config(MINIMAL)
+    assert isinstance(config.split, GlobalTimeSplit)
+    assert config.models == {"pop": PopularityConfig()}
+    assert config.evaluation.ks == [1, 5, 10, 20]
+    assert config.data.target == "next_event"
+
+
+@pytest.mark.parametrize(
+    ("place", "near"),
+    [
+        ("sed", "seed"),
+        ("data.evnts", "events"),
+        ("data.filters.min_user_event", "min_user_events"),
+        ("data.on_problem.bad_time", "bad_times"),
+        ("evaluation.bootstraps", "bootstrap"),
+        ("ray.worker", "workers"),
+        ("tracking.url", "uri"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_valid_one(place: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw_with(place, 1), "mine.yaml")
+    message = str(caught.value)
+    assert message.startswith("mine.yaml is not valid:")
+    assert f"{place}: unknown key; did you mean '{near}'?" in message
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "near"),
+    [
+        ("split", "tests", "test"),
+        ("models.deep", "widht", "width"),
+        ("models.deep", "training.epoch", "epochs"),
+        ("models.deep", "training.loss.negative", "negatives"),
+        ("models.flat", "half_lif", "half_life"),
+    ],
+)
+def test_an_unknown_key_inside_a_union_names_that_kinds_keys(
+    section: str, key: str, near: str
+) -> None:
+    raw = copy.deepcopy(MINIMAL)
+    raw["split"] = {"kind": "global_time"}
+    raw["models"] = {"deep": {"kind": "sasrec"}, "flat": {"kind": "markov"}}
+    node = raw
+    for part in f"{section}.{key}".split(".")[:-1]:
+        node = node.setdefault(part, {})
+    node[key.rsplit(".", maxsplit=1)[-1]] = 1
+    with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
+        parse_config(raw)
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    raw = copy.deepcopy(MINIMAL)
+    raw |= {"sede": 1, "index": {"kind": "magic"}, "seed": -1}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert any("index.kind" in line and "'magic'" in line and "'hnsw'" in line for line in lines)
+    assert any("seed" in line and "-1" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("models", {}),
+        ("models.pop.kind", "popular"),
+        ("split.kind", "random"),
+        ("name", "with space"),
+        ("name", "../elsewhere"),
+        ("split", {"kind": "global_time", "test": 1.5}),
+        ("data.time_unit", "minutes"),
+        ("evaluation.level", 1.0),
+        ("models.deep", {"kind": "sasrec", "width": 65, "heads": 2}),
+    ],
+)
+def test_values_that_are_not_allowed(place: str, value: Any) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(raw_with(place, value))
+
+
+@pytest.mark.parametrize("clock", ["relative", "none"])
+@pytest.mark.parametrize("split", ["global_time", "rolling"])
+def test_splits_by_time_need_a_clock_that_users_share(clock: str, split: str) -> None:
+    raw = raw_with("data.clock", clock) | {"split": {"kind": split}}
+    with pytest.raises(ConfigError, match="use leave_one_out, last_n or continuation"):
+        parse_config(raw)
+    parse_config(raw | {"split": {"kind": "leave_one_out"}})
+
+
+@pytest.mark.parametrize(
+    ("split", "kind"),
+    [
+        ({"kind": "leave_one_out"}, LeaveOneOutSplit),
+        ({"kind": "rolling", "folds": 4}, RollingSplit),
+        ({"kind": "continuation", "hide": "random"}, ContinuationSplit),
+        ({"kind": "global_time", "test_from": "2024-01-01"}, GlobalTimeSplit),
+    ],
+)
+def test_the_kind_chooses_the_section(split: dict[str, Any], kind: type) -> None:
+    assert type(parse_config(MINIMAL | {"split": split}).split) is kind
+
+
+def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load_config(
+        path,
+        [
+            "seed=7",
+            "split.kind=leave_one_out",
+            "evaluation.ks=[3, 4]",
+            "models.deep={kind: sasrec, width: 32}",
+            "models.deep.training.lr=3.0e-4",
+            "data.filters.start=2024-01-01T00:00:00",
+            "tracking.uri=sqlite:///some.db",
+            f"output={tmp_path}/elsewhere",
+            "publish.model=null",
+        ],
+    )
+    assert config.seed == 7
+    assert config.split == LeaveOneOutSplit()
+    assert config.evaluation.ks == [3, 4]
+    deep = config.models["deep"]
+    assert isinstance(deep, SASRecConfig)
+    assert (deep.width, deep.training.lr) == (32, 3e-4)
+    assert config.tracking.uri == "sqlite:///some.db"
+    assert config.workspace == tmp_path / "elsewhere" / "mine"
+    assert config.publish.model is None
+    assert list(config.models) == ["pop", "deep"]
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "name.first=x", "seed=[1"])
+def test_an_override_that_says_nothing_is_refused(override: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="override"):
+        load_config(write(tmp_path, MINIMAL), [override])
+
+
+def test_an_override_is_checked_like_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'seed'"):
+        load_config(write(tmp_path, MINIMAL), ["sead=3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- a\n- b\n", "mapping"),
+        ("", "mapping"),
+        ("just text", "mapping"),
+    ],
+)
+def test_a_file_that_is_no_configuration(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, content))
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9t\xe9\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "latin.yaml")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_file_is_never_executed(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(path)
+
+
+def test_sections_cannot_be_changed() -> None:
+    config = parse_config(MINIMAL)
+    with pytest.raises(ValidationError):
+        config.seed = 3  # type: ignore[misc]
+
+
+def test_the_workspace_is_absolute_and_relative_to_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_config(MINIMAL).workspace == tmp_path / "out" / "mine"
+
+
+models = st.one_of(
+    st.builds(MarkovConfig, history=st.integers(1, 99), half_life=st.none() | st.floats(0.1, 9)),
+    st.builds(
+        SASRecConfig,
+        width=st.integers(1, 32).map(lambda n: 2 * n),
+        dropout=st.floats(0, 0.9),
+        block=st.sampled_from(["prenorm", "ligr"]),
+    ),
+)
+splits = st.one_of(
+    st.builds(GlobalTimeSplit, test=st.floats(0.01, 0.9), test_from=st.none() | st.just("2024")),
+    st.builds(RollingSplit, folds=st.integers(1, 9)),
+    st.builds(LeaveOneOutSplit),
+)
+
+
+@given(model=models, split=splits, seed=st.integers(0, 2**40))
+def test_what_is_dumped_loads_to_an_equal_configuration(
+    model: ModelConfig, split: Any, seed: int
+) -> None:
+    base = parse_config(MINIMAL)
+    config = base.model_copy(update={"models": {"m": model}, "split": split, "seed": seed})
+    again = parse_config(yaml.safe_load(dump_config(config)))
+    assert again == config
+    assert isinstance(again, ExperimentConfig)
