@@ -206,7 +206,9 @@ def _console() -> Console:
 
     console = Console()
     if not console.is_terminal:
-        console.width = 120  # a log file has no width of its own, and tables should not be cut to 80
+        console.width = (
+            120  # a log file has no width of its own, and tables should not be cut to 80
+        )
     return console
 
 

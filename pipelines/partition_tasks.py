@@ -6,7 +6,7 @@ its own aside before naming them. What returns is small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,15 +177,18 @@ class Partition:
         return item
 
 
-def key_bounds(partition: Partition, by: str, seed: int) -> tuple[int, int, int]:
+Keys = Callable[[Runs], Int64]
+
+
+def key_bounds(partition: Partition, keys: Keys) -> tuple[int, int, int]:
     """Return (smallest, largest, number) of the partition's cut keys."""
-    keys = splits.cut_keys(partition.runs(), by, seed)
-    return (int(keys.min()), int(keys.max()), len(keys)) if len(keys) else (0, 0, 0)
+    values = keys(partition.runs())
+    return int(values.min()), int(values.max()), len(values)
 
 
-def key_histogram(partition: Partition, by: str, seed: int, first: int, width: int) -> Int64:
+def key_histogram(partition: Partition, keys: Keys, first: int, width: int) -> Int64:
     """Return the histogram of the partition's cut keys."""
-    return quantile.histogram(splits.cut_keys(partition.runs(), by, seed), first, width)
+    return quantile.histogram(keys(partition.runs()), first, width)
 
 
 @dataclass(frozen=True)

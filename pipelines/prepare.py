@@ -282,16 +282,17 @@ class _Preparation:
         by = splits.cuts_by(split, self.data.kind, self.data.clock)
         if by is None:
             return None, splits.plan_folds(split, None, self.data.time_unit)
+        cut_keys = partial(splits.cut_keys, by=by, target=self.data.target, seed=seed)
 
         def count(first: int, width: int) -> Int64:
-            task = partial(tasks.key_histogram, by=by, seed=seed, first=first, width=width)
+            task = partial(tasks.key_histogram, keys=cut_keys, first=first, width=width)
             total = np.zeros(quantile.BINS, dtype=np.int64)
             for part in map_partitions(task, parts, self.workers, "cut"):
                 total += part
             return total
 
         bounds = list(
-            map_partitions(partial(tasks.key_bounds, by=by, seed=seed), parts, self.workers, "cut")
+            map_partitions(partial(tasks.key_bounds, keys=cut_keys), parts, self.workers, "cut")
         )
         low, high, total = (list(values) for values in zip(*bounds, strict=True))
         keys = quantile.Distribution(count, min(low), max(high), sum(total))
@@ -346,10 +347,12 @@ class _Preparation:
             total = [{k: a[k] + b[k] for k in a} for a, b in zip(total, part, strict=True)]
         for fold, counts, old in zip(folds, totals, total, strict=True):
             if old["test"]:
+                better = self.config.split.kind in ("leave_one_out", "last_n")
                 logger.warning(
                     "split %s (fold %s): %d of %d test events are older than the newest training "
-                    "event, so training looks into their future; split.kind global_time does not",
+                    "event, so training looks into their future%s",
                     *(self.config.split.kind, fold.name, old["test"], counts.test.events),
+                    "; split.kind global_time does not" if better else "",
                 )
         return list(total)
 

@@ -7,8 +7,9 @@ cuts (`plan_folds`) are taken over all partitions.
 
 What is what:
 
-- `global_time`, `rolling` with `kind: users`: an event belongs to the window its moment falls into. The
-  moment of an event is its time, or the first time of its basket, so that baskets stay whole.
+- `global_time`, `rolling` with `kind: users`: an event belongs to the window its moment falls into, so
+  nothing trains that is as new as the cut. The moment of an event is its time; with
+  `target: next_basket`, where baskets stay whole, the newest time of its basket.
 - the same with `kind: lists`, and `continuation`: a list trains, validates or tests as a whole, by its
   first moment (`continuation` without an absolute clock: by a seeded draw). The first event of a
   held-out list (for `continuation`: its visible part) is given, the rest is asked for.
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from recsys.config import ContinuationSplit, GlobalTimeSplit, LastNSplit, RollingSplit, SplitConfig
 from recsys.data.ordering import places, run_starts, seeded_hash, stable_order
@@ -38,7 +40,7 @@ class Runs:
     """The events of a partition's users, user-major and oldest first.
 
     Attributes:
-        offsets: int64 [U + 1], local: user u owns `offsets[u]:offsets[u + 1]`.
+        offsets: int64 [U + 1], local: user u owns `offsets[u]:offsets[u + 1]`, at least one event.
         first_user: dense index of the partition's first user.
         timestamps: int64 [E] seconds, or None.
         baskets: int32 [E], contiguous and numbered within a user, or None.
@@ -64,15 +66,30 @@ class Runs:
             raise ValueError("the events have no baskets")
         return np.flatnonzero(run_starts([self.owner(), self.baskets])).astype(np.int64)
 
-    def moments(self) -> Int64:
-        """Return the moment of every event; it never falls within a run."""
+    def times(self) -> Int64:
+        """Return the times; an error where there are none."""
         if self.timestamps is None:
             raise ValueError("the events have no times")
-        if self.baskets is None:
-            return self.timestamps
-        starts = self.basket_starts()
-        lengths = np.diff(np.append(starts, len(self.timestamps)))
-        return np.repeat(self.timestamps[starts], lengths)
+        return self.timestamps
+
+    def moments(self, whole_baskets: bool) -> Int64:
+        """Return the moment of every event, int64 [E]; it never falls within a run.
+
+        It is the event's time (its basket's newest time, if `whole_baskets`), or that of an event
+        before it, where baskets that overlap in time brought a newer one to the front.
+        """
+        times = self.times()
+        if whole_baskets:
+            starts = self.basket_starts()
+            lengths = np.diff(np.append(starts, len(times)))
+            times = np.repeat(np.maximum.reduceat(times, starts), lengths) if len(times) else times
+        falls = times[1:] < times[:-1]
+        falls[self.offsets[1:-1] - 1] = False  # from one user to the next
+        if not falls.any():
+            return times
+        frame = pl.DataFrame({"user": self.owner(), "time": times})
+        newest: Int64 = frame.select(pl.col("time").cum_max().over("user")).to_series().to_numpy()
+        return newest
 
 
 @dataclass(frozen=True)
@@ -123,12 +140,13 @@ def cuts_by(split: SplitConfig, kind: Kind, clock: Clock) -> str | None:
     return None
 
 
-def cut_keys(runs: Runs, by: str, seed: int) -> Int64:
+def cut_keys(runs: Runs, by: str, target: TargetKind, seed: int) -> Int64:
     """Return the numbers that are cut: one per event (`moments`) or one per list."""
     if by == "draws":
         return seeded_hash(seed, runs.users)
-    moments = runs.moments()
-    return moments if by == "moments" else moments[runs.offsets[:-1]]
+    if by == "starts":
+        return runs.times()[runs.offsets[:-1]]
+    return runs.moments(whole_baskets=target == "next_basket")
 
 
 def plan_folds(split: SplitConfig, keys: Distribution | None, time_unit: str) -> list[Fold]:
@@ -173,7 +191,7 @@ def windows(
     if by is None:
         n = split.n if isinstance(split, LastNSplit) else 1
         return _last_windows(runs, n, target)
-    keys = cut_keys(runs, by, seed)
+    keys = cut_keys(runs, by, target, seed)
     if by == "moments":
         return _time_windows(runs, fold, keys)
     begin, end = runs.offsets[:-1], runs.offsets[1:]

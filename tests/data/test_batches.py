@@ -85,9 +85,7 @@ def test_histories_end_before_their_target() -> None:
         np.array([1, 2, 3, 4, 5], dtype=np.int32), np.array([0, 3, 5], dtype=np.int64), 5,
         timestamps=np.array([10, 20, 30, 5, 6], dtype=np.int64),
     )  # fmt: skip
-    targets = Targets(
-        np.array([0, 0, 1], dtype=np.int32), np.array([2, 1, 3]), np.array([3, 2, 4])
-    )
+    targets = Targets(np.array([0, 0, 1], dtype=np.int32), np.array([2, 1, 3]), np.array([3, 2, 4]))
     parts = list(history_batches(store, targets, 10, 2))
     assert [part for part, _ in parts] == [slice(0, 2), slice(2, 3)]
     assert parts[0][1].recent(3).tolist() == [[2, 1, 0], [1, 0, 0]]

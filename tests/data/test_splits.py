@@ -37,8 +37,21 @@ TARGETS = st.sampled_from(["next_event", "next_basket", "rest"])
 KINDS = st.sampled_from(["users", "lists"])
 
 
+def marked(pairs: list[tuple[int, int]], basket: int) -> list[tuple[int, bool]]:
+    """Return the times of a basket, the first marked."""
+    times = [time for b, time in pairs if b == basket]
+    return [(time, place == 0) for place, time in enumerate(times)]
+
+
 def runs_of(users: list[list[tuple[int, bool]]], first_user: int = 0) -> Runs:
-    ordered = [sorted(events, key=lambda event: event[0]) for events in users]
+    """Return the runs, events inside a basket in order of time; baskets may overlap in time."""
+    ordered = []
+    for events in users:
+        basket = np.cumsum([new for _, new in events]).tolist()
+        pairs = sorted(zip(basket, [time for time, _ in events], strict=True))
+        starts = dict.fromkeys(b for b, _ in pairs)
+        by_start = sorted(starts, key=lambda b: min(t for c, t in pairs if c == b))
+        ordered.append([(t, t_is_first) for b in by_start for t, t_is_first in marked(pairs, b)])
     lengths = [len(events) for events in ordered]
     return Runs(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -58,10 +71,20 @@ def baskets_of(runs: Runs, user: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], int(end)], strict=True))
 
 
-def moment_of(runs: Runs, user: int, position: int) -> int:
+def moments_of(runs: Runs, user: int, target: TargetKind) -> list[int]:
+    """Return each event's time, or its basket's newest; never less than that of an event before."""
     assert runs.timestamps is not None
-    [start] = [a for a, b in baskets_of(runs, user) if a <= position < b]
-    return int(runs.timestamps[start])
+    begin, end = (int(x) for x in runs.offsets[user : user + 2])
+    times = {i: int(runs.timestamps[i]) for i in range(begin, end)}
+    if target == "next_basket":
+        newest = {span: max(times[i] for i in range(*span)) for span in baskets_of(runs, user)}
+        times = {i: newest[a, b] for a, b in newest for i in range(a, b)}
+    return [max(times[j] for j in range(begin, i + 1)) for i in range(begin, end)]
+
+
+def start_of(runs: Runs, user: int) -> int:
+    assert runs.timestamps is not None
+    return int(runs.timestamps[runs.offsets[user]])
 
 
 def asked(runs: Runs, user: int, first: int, end: int, target: TargetKind) -> list[Target]:
@@ -111,14 +134,24 @@ def test_time_cuts_of_users(
     train, validation, test = [], [], []
     for user in range(len(users)):
         begin, end = (int(x) for x in runs.offsets[user : user + 2])
-        moments = [moment_of(runs, user, i) for i in range(begin, end)]
-        assert moments == sorted(moments)
+        moments = moments_of(runs, user, target)
         a, b = (begin + sum(m < cut for m in moments) for cut in (validation_from, test_from))
         c = begin + sum(m < until for m in moments) if rolling else end
         train.append(a)
         validation += asked(runs, user, a, b, target)
         test += asked(runs, user, b, c, target)
     check(split_of(runs, fold, GlobalTimeSplit(), "users", target), train, validation, test)
+
+
+@given(users=USERS, target=TARGETS, cut=st.integers(1, 9))
+def test_nothing_trains_that_is_as_new_as_the_cut(
+    users: list[Any], target: TargetKind, cut: int
+) -> None:
+    runs = runs_of(users)
+    split = split_of(runs, Fold("main", cut, 10), GlobalTimeSplit(), "users", target)
+    assert runs.timestamps is not None
+    for begin, end in zip(runs.offsets[:-1], split.train_end, strict=True):
+        assert (runs.timestamps[begin:end] < cut).all()
 
 
 @settings(max_examples=200)
@@ -137,7 +170,7 @@ def test_time_cuts_of_lists(
     train, validation, test = [], [], []
     for user in range(len(users)):
         begin, end = (int(x) for x in runs.offsets[user : user + 2])
-        moment = moment_of(runs, user, begin)
+        moment = start_of(runs, user)
         train.append(end if moment < validation_from else begin)
         if validation_from <= moment < test_from:
             validation += asked(runs, user, begin + 1, end, target)
@@ -181,7 +214,7 @@ def test_continuation_hides_the_end_of_lists(
     train, validation, test = [], [], []
     for user in range(len(users)):
         begin, end = (int(x) for x in runs.offsets[user : user + 2])
-        moment, length = moment_of(runs, user, begin), end - begin
+        moment, length = start_of(runs, user), end - begin
         train.append(end if moment < min(cuts) else begin)
         hide = 0 if length == 1 else min(max(1, int(hidden * length + 0.5)), length - 1)
         part = asked(runs, user, end - hide, end, target)
@@ -194,7 +227,7 @@ def test_continuation_hides_the_end_of_lists(
 
 
 def distribution(runs: Runs, by: str, seed: int = 0) -> Distribution:
-    keys = splits.cut_keys(runs, by, seed)
+    keys = splits.cut_keys(runs, by, "next_event", seed)
     return Distribution(
         lambda first, width: histogram(keys, first, width),
         int(keys.min()),

@@ -21,9 +21,7 @@ def packed(histories: list[list[int]], held_out: int = 0, **columns: list[int]) 
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.integers(0, 13), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 4)
-)
+@given(st.lists(st.integers(0, 13), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 4))
 def test_every_event_but_the_first_is_a_target_once(
     lengths: list[int], max_length: int, batch_size: int
 ) -> None:
@@ -66,7 +64,11 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 def test_processes_cover_all_windows_with_equal_shares(windows: int) -> None:
     data = packed([[i, i + 100] for i in range(1, windows + 1)])
     shares = [
-        [int(i) for b in TrainingBatches(data, 5, 2, rank=r, world_size=2).epoch(3) for i in b.recent(1)]
+        [
+            int(i)
+            for b in TrainingBatches(data, 5, 2, rank=r, world_size=2).epoch(3)
+            for i in b.recent(1)
+        ]
         for r in range(2)
     ]
     assert len(shares[0]) == len(shares[1]) == -(-windows // 2)
