@@ -16,7 +16,7 @@ import polars as pl
 from recsys.config import DataConfig, OnProblem, SplitConfig
 from recsys.data import chunks, filters, leakage, ordering, partitions, quantile, splits
 from recsys.data.pieces import Piece
-from recsys.data.problems import Finding, ProblemReport, locate_rows
+from recsys.data.problems import SHOWN, Finding, ProblemReport, locate_rows
 from recsys.data.readers import iter_piece
 from recsys.data.sequences import Int32, Int64, Split
 from recsys.data.splits import Fold, Runs
@@ -106,7 +106,7 @@ def sort_partition(
     twins = pl.Series(ordering.earlier_twin(frame))
     report = ProblemReport()
     if twins.any():
-        shown = _named(frame.filter(twins).sort("row").head(5), scratch)
+        shown = _named(frame.filter(twins).sort("user", "row").head(SHOWN), scratch)
         first = locate_rows(shown, pl.repeat(True, shown.height, eager=True), how.pieces)
         found = Finding(int(twins.sum()), how.duplicates, first)
         report = ProblemReport(findings={"duplicates": found})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+TABLE_WIDTH: Final = 132
 COLUMNS: Final = (("HR", 10), ("NDCG", 10), ("MRR", None), ("coverage", 10))
 """Metric and cut-off of each column; names are compared without case."""
 
@@ -32,7 +33,10 @@ def print_summary(config: ExperimentConfig, report: Path, bundle: Path, console:
         for split in config.evaluation.splits:
             here = [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]
             console.print()
-            console.print(model_table(config, here, f"{dataset}, {split}"))
+            # Figures cut in two are unreadable: a narrow or piped console gets long lines instead.
+            table = model_table(config, here, f"{dataset}, {split}")
+            console.width = max(console.width, TABLE_WIDTH)
+            console.print(table)
             for line in comparison_lines(comparisons, dataset, split):
                 console.print(line, highlight=False, markup=False)
     console.print()
@@ -47,10 +51,12 @@ def model_table(config: ExperimentConfig, rows: list[Row], title: str) -> Table:
     from rich.table import Table
 
     level = f"{100 * config.evaluation.level:g} %"
-    table = Table(title=f"{title} (with {level} intervals)", title_justify="left", box=None)
+    table = Table(
+        title=f"{title} (with {level} intervals)", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("model")
     for metric, k in COLUMNS:
-        table.add_column(metric if k is None else f"{metric}@{k}")
+        table.add_column(metric if k is None else f"{metric}@{k}", no_wrap=True)
     table.add_column("users", justify="right")
     for model in config.models:
         found = {

@@ -31,7 +31,11 @@ HOUR = 3600
 
 @pytest.hookimpl
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with a reason that is printed, what this machine cannot run."""
+    """Skip, with a reason that is printed, what this machine cannot run.
+
+    Warnings are errors; but Ray deprecates its own parts as it imports them, and leaves processes
+    behind for the collector, which is not ours to mend.
+    """
     reasons = {
         "data": None if _data_dir() else "RECSYS_DATA_DIR names no folder with the data sets",
         "ray": None if find_spec("ray") else "ray is not installed (the extra 'cluster')",
@@ -40,6 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("ray"):
+            for category in ("DeprecationWarning", "FutureWarning", "ResourceWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}"))
 
 
 def _data_dir() -> Path | None:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from recsys.losses.contract import Loss
 
-CPU_CHUNK = 256
+CPU_CHUNK = 384
 """Tokens per chunk on a CPU: enough for efficient products, few enough to stay near the cache."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -241,12 +242,10 @@ def killing(title: str, marker: Path) -> Killer:
     return mapped
 
 
-@pytest.mark.parametrize("name", SPLITS)
-def test_neither_partitions_nor_workers_nor_a_killed_one_change_a_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(stage, "EVENTS_PER_FILE", 200)  # several files of events
-    files = write_log(make_log(900, seed=5), tmp_path)
+def cut_otherwise(
+    folder: Path, files: list[str], name: str
+) -> tuple[ExperimentConfig, ExperimentConfig]:
+    """Return one experiment on one partition, and the same on four partitions and two workers."""
     sections: dict[str, Any] = {
         "split": SPLITS[name],
         "data": {
@@ -256,22 +255,40 @@ def test_neither_partitions_nor_workers_nor_a_killed_one_change_a_byte(
             "target": "rest" if name == "continuation" else "next_event",
         },
     }
-    one = config_of(tmp_path / "one", files, ray={"workers": 1, "partitions": 1}, **sections)
-    expected = hashes(prepare(one)) | hashes(build_features(one))
-    assert len([path for path in expected if path.startswith("events")]) > 2
+    one = config_of(folder / "one", files, ray={"workers": 1, "partitions": 1}, **sections)
+    return one, config_of(folder / "four", files, ray={"workers": 2, "partitions": 4}, **sections)
 
-    four = config_of(tmp_path / "four", files, ray={"workers": 2, "partitions": 4}, **sections)
-    steps = [(stage, "read", prepare), (stage, "sort", prepare), (stage, "split", prepare)]
-    steps.append((features_stage, "sequences", build_features))
-    for module, title, run in steps:
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_neither_partitions_nor_workers_change_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(stage, "EVENTS_PER_FILE", 200)  # several files of events
+    one, four = cut_otherwise(tmp_path, write_log(make_log(900, seed=5), tmp_path), name)
+    for config in (one, four):
+        prepare(config)
+        build_features(config)
+    found = hashes(four.workspace)
+    assert len([path for path in found if path.startswith("prepared/events")]) > 2
+    assert found == hashes(one.workspace)
+
+
+def test_a_killed_worker_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "EVENTS_PER_FILE", 200)
+    one, four = cut_otherwise(tmp_path, write_log(make_log(900, seed=5), tmp_path), "global_time")
+    prepare(one)
+    build_features(one)
+    for module, title in ((stage, "read"), (stage, "sort"), (features_stage, "sequences")):
         marker = tmp_path / f"killed-{title}"
         with monkeypatch.context() as patch:
             patch.setattr(module, "map_partitions", killing(title, marker))
-            (four.workspace / "prepared" / "manifest.json").unlink(missing_ok=run is build_features)
-            directory = run(four)
+            if module is stage:
+                shutil.rmtree(four.workspace, ignore_errors=True)
+                prepare(four)
+            else:
+                build_features(four)
         assert marker.exists(), f"no worker was killed in {title}"
-    found = hashes(four.workspace / "prepared") | hashes(directory)
-    assert found == expected
+    assert hashes(four.workspace) == hashes(one.workspace)
 
 
 def test_one_file_or_many_give_the_same_events(tmp_path: Path) -> None:
