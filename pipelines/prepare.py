@@ -1,11 +1,12 @@
 """The prepare stage: raw files to events in order, vocabularies and splits, in bounded memory.
 
-Two passes over the input and one over user partitions, each a map on Ray; what comes out does not
-depend on how many partitions or workers there are:
+The input is read once; every step is a map on Ray, over pieces of the input or over partitions of the
+users, and what comes out does not depend on how many partitions or workers there are:
 
-1. every piece of the input is read and validated once, its ids are coded (`recsys.data.chunks`);
-2. with the vocabularies merged, chunks are made dense and bucketed by user partition;
-3. every partition is sorted, filtered (k-core rounds go over all partitions), split and counted.
+1. pieces are validated and their ids coded (`recsys.data.chunks`);
+2. with the vocabularies merged, they are made dense and bucketed by user (`recsys.data.partitions`);
+3. partitions are sorted and filtered (k-core rounds go over all of them), cut and split
+   (`pipelines.folds`), and written as files of whole users.
 
 The driver holds what is as large as the catalogue or the users, never the events.
 """
@@ -26,16 +27,16 @@ import numpy.typing as npt
 import polars as pl
 
 from pipelines import partition_tasks as tasks
+from pipelines.folds import FoldMaker
 from pipelines.ray_session import map_partitions, ray_session, worker_count
 from recsys.config import DataConfig, ExperimentConfig
-from recsys.data import chunks, filters, leakage, partitions, quantile, splits
+from recsys.data import chunks, filters, partitions, splits
 from recsys.data.formats import find_files
 from recsys.data.items import read_items
 from recsys.data.pieces import plan_pieces
 from recsys.data.presets import apply_preset
 from recsys.data.problems import ProblemReport
 from recsys.data.sequences import Int64
-from recsys.data.splits import Fold
 from recsys.data.vocabulary import DENSE_ITEM
 from recsys.errors import ConfigError, DataError
 from recsys.manifest import file_hash, is_current, stable_hash, stage_directory
@@ -129,8 +130,10 @@ class _Preparation:
         parts = self._keep(bounds, users_stay, items_stay)
         users = users.filter(pl.Series(users_stay))
         catalogue = catalogue.filter(pl.Series(items_stay[1:]))
-        by, folds = self._cut(parts)
-        parts, offsets, tables = self._split(parts, by, folds, len(catalogue))
+        maker = FoldMaker(
+            self.data, self.config.split, self.config.seed, self.scratch, self.workers
+        )
+        parts, offsets, tables = maker.make(parts, len(catalogue), self.work / "splits")
         self._write_events(parts, offsets)
         self._write_vocabularies(users, catalogue, records)
         n_events = int(offsets[-1])
@@ -167,6 +170,8 @@ class _Preparation:
             infos += piece_infos
             self.report += report
         self.report.raise_if_failed()
+        if not infos:
+            raise DataError(f"the event files are empty: {', '.join(self.data.events)}")
         first = infos[0].schema
         for info in infos:
             ids_apart = {k: v for k, v in info.schema.items() if k not in (USER, ITEM)}
@@ -229,20 +234,22 @@ class _Preparation:
             duplicates=self.data.on_problem.duplicates,
             pieces=self.pieces,
         )
-        rounds = []
-        sort = partial(tasks.sort_partition, scratch=self.scratch, how=sorter)
-        for found, report in map_partitions(sort, range(len(bounds) - 1), self.workers, "sort"):
-            rounds.append(found)
-            self.report += report
+        users, item_users = _merge_rounds(self._first_round(sorter))
         self.report.raise_if_failed()
         self.scratch.clear("shards")
-        users, item_users = _merge_rounds(rounds)
         alive, before = item_users >= limits.min_item_events, np.ones(n_items + 1, dtype=bool)
         while is_core and not np.array_equal(alive, before):
             np.save(self.scratch.path("core", "items.npy"), alive)
             users, item_users = _merge_rounds(self._core_round(bounds))
             alive, before = item_users >= limits.min_item_events, alive
         return users, alive
+
+    def _first_round(self, sorter: tasks.Sorter) -> Iterator[filters.CoreRound]:
+        sort = partial(tasks.sort_partition, scratch=self.scratch, how=sorter)
+        count = range(len(sorter.bounds) - 1)
+        for found, report in map_partitions(sort, count, self.workers, "sort"):
+            self.report += report
+            yield found
 
     def _core_round(self, bounds: Int64) -> Iterator[filters.CoreRound]:
         another = partial(
@@ -271,101 +278,11 @@ class _Preparation:
         kept = [tasks.Partition(self.scratch.path("kept", p), a, b) for p, a, b in spans if b > a]
         if not kept:
             raise DataError(
-                f"the filters leave no events: min_user_events {self.data.filters.min_user_events} and "
-                f"min_item_events {self.data.filters.min_item_events} cannot be met; lower them"
+                "the filters leave no events; lower data.filters.min_user_events "
+                f"({self.data.filters.min_user_events}) and min_item_events "
+                f"({self.data.filters.min_item_events}), or keep unknown items"
             )
         return kept
-
-    def _cut(self, parts: list[tasks.Partition]) -> tuple[str | None, list[Fold]]:
-        """Return what the folds are cut by, and the folds."""
-        split, seed = self.config.split, self.config.seed
-        by = splits.cuts_by(split, self.data.kind, self.data.clock)
-        if by is None:
-            return None, splits.plan_folds(split, None, self.data.time_unit)
-        cut_keys = partial(splits.cut_keys, by=by, target=self.data.target, seed=seed)
-
-        def count(first: int, width: int) -> Int64:
-            task = partial(tasks.key_histogram, keys=cut_keys, first=first, width=width)
-            total = np.zeros(quantile.BINS, dtype=np.int64)
-            for part in map_partitions(task, parts, self.workers, "cut"):
-                total += part
-            return total
-
-        bounds = list(
-            map_partitions(partial(tasks.key_bounds, keys=cut_keys), parts, self.workers, "cut")
-        )
-        low, high, total = (list(values) for values in zip(*bounds, strict=True))
-        keys = quantile.Distribution(count, min(low), max(high), sum(total))
-        return by, splits.plan_folds(split, keys, self.data.time_unit)
-
-    def _split(
-        self, parts: list[tasks.Partition], by: str | None, folds: list[Fold], n_items: int
-    ) -> tuple[list[tasks.Partition], Int64, dict[str, Any]]:
-        """Write the folds; return the partitions in their last order, the offsets, the tables."""
-        how = tasks.Splitter(self.data, self.config.split, by, folds, n_items, self.config.seed)
-        task = partial(tasks.split_partition, scratch=self.scratch, how=how)
-        results = []
-        totals: list[leakage.LeakageCounts] = []
-        for result in map_partitions(task, parts, self.workers, "split"):
-            totals = (
-                [a + b for a, b in zip(totals, result.leakage, strict=True)]
-                if totals
-                else result.leakage
-            )
-            results.append((result.partition, result.lengths))
-        parts = [part for part, _ in results]
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate([n for _, n in results]))])
-        older = self._count_older(parts, folds, totals)
-        tables = {}
-        for fold, counts, old in zip(folds, totals, older, strict=True):
-            self._check_fold(fold, counts)
-            loaded = (
-                (tasks.load_split(part, fold, self.scratch), int(offsets[part.first_user]))
-                for part in parts
-            )
-            directory = self.work / "splits" / fold.name
-            splits.join_splits(loaded).save(directory)
-            cuts_are_times = by in ("moments", "starts") and self.data.clock == "absolute"
-            table = leakage.leakage_table(counts, fold, old, cuts_are_times)
-            _write_json(directory / "leakage.json", table)
-            tables[fold.name] = table
-        return parts, offsets.astype(np.int64), tables
-
-    def _count_older(
-        self,
-        parts: list[tasks.Partition],
-        folds: list[Fold],
-        totals: list[leakage.LeakageCounts],
-    ) -> list[dict[str, int] | None]:
-        """Return per fold the held-out events older than training's newest; None: not comparable."""
-        if self.data.clock != "absolute":
-            return [None] * len(folds)
-        newest = [counts.newest_training for counts in totals]
-        task = partial(tasks.count_older, scratch=self.scratch, folds=folds, newest=newest)
-        total = [{"validation": 0, "test": 0} for _ in folds]
-        for part in map_partitions(task, parts, self.workers, "leakage"):
-            total = [{k: a[k] + b[k] for k in a} for a, b in zip(total, part, strict=True)]
-        for fold, counts, old in zip(folds, totals, total, strict=True):
-            if old["test"]:
-                better = self.config.split.kind in ("leave_one_out", "last_n")
-                logger.warning(
-                    "split %s (fold %s): %d of %d test events are older than the newest training "
-                    "event, so training looks into their future%s",
-                    *(self.config.split.kind, fold.name, old["test"], counts.test.events),
-                    "; split.kind global_time does not" if better else "",
-                )
-        return list(total)
-
-    def _check_fold(self, fold: Fold, counts: leakage.LeakageCounts) -> None:
-        split = self.config.split.kind
-        if not counts.training_events or not counts.test.targets:
-            what = "nothing to train on" if counts.test.targets else "no test targets"
-            raise DataError(
-                f"split {split} (fold {fold.name}) leaves {what}: {counts.training_events} training "
-                f"events, {counts.test.targets} test targets; change the split or loosen data.filters"
-            )
-        if not counts.validation.targets:
-            logger.warning("split %s (fold %s) has no validation targets", split, fold.name)
 
     def _write_events(self, parts: list[tasks.Partition], offsets: Int64) -> None:
         """Write the events as files of whole users, cut at places that do not depend on partitions."""
