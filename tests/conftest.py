@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from hypothesis import settings
 
 from pipelines.environment import set_environment
 from recsys.data.sequences import SequenceStore, Split, Targets
@@ -22,6 +23,10 @@ from recsys.data.sequences import SequenceStore, Split, Targets
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 set_environment()
+
+# A busy machine must not fail a test: how long an example takes is no property of the code.
+settings.register_profile("recsys", deadline=None)
+settings.load_profile("recsys")
 
 SEED = 20_240_229
 USERS, ITEMS, LENGTH = 40, 24, 12

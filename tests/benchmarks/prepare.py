@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -46,11 +47,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events.parquet"
         generate(options, events)
         result = measure(options, events, Path(folder))
-    result |= describe(options)
+    result |= describe(options) | {"load_average_before": load}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
@@ -81,6 +83,7 @@ def measure(options: argparse.Namespace, events: Path, folder: Path) -> dict[str
             "ray": {"workers": options.workers},
         }
     )
+    steps = Steps()
     began = time.perf_counter()
     with ray_session(config.ray):
         started = time.perf_counter()
@@ -113,6 +116,7 @@ def measure(options: argparse.Namespace, events: Path, folder: Path) -> dict[str
             "total": round(third - first, 2),
             "total_with_ray_start": round(third - first + started - began, 2),
         },
+        "step_seconds": {title: round(seconds, 2) for title, seconds in steps.seconds.items()},
         "memory": {
             "columns_mb": columns_mb,
             "idle_ray_mb": round(idle / 1e6, 1),
@@ -122,6 +126,23 @@ def measure(options: argparse.Namespace, events: Path, folder: Path) -> dict[str
             "samples": len(samples),
         },
     }
+
+
+class Steps(logging.Handler):
+    """Sums up, by title, the times of the maps over partitions from what Ray's session logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.seconds: dict[str, float] = {}
+        logger = logging.getLogger("pipelines.ray_session")
+        logger.addHandler(self)
+        logger.setLevel(logging.DEBUG)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add the time of one map."""
+        if isinstance(record.args, tuple) and len(record.args) == 4:
+            title, _, _, seconds = record.args
+            self.seconds[str(title)] = self.seconds.get(str(title), 0.0) + float(str(seconds))
 
 
 def sample(pid: int, connection: Connection) -> None:
@@ -154,10 +175,8 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     """Return where, when and how the figures were taken."""
     packages = ("polars", "numpy", "pyarrow", "ray")
     return {
-        "command": "python tests/benchmarks/prepare.py "
-        + " ".join(
-            f"--{k.replace('_', '-')} {v}" for k, v in vars(options).items() if k != "output"
-        ),
+        "command": " ".join(["python", "tests/benchmarks/prepare.py", *sys.argv[1:]]),
+        "workers": options.workers,
         "seed": options.seed,
         "sparse_ids": options.sparse_ids,
         "machine": {
@@ -167,7 +186,6 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
             "system": platform.platform(),
         },
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "load_average_at_end": os.getloadavg()[0],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

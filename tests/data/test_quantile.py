@@ -27,7 +27,7 @@ def scattered(numbers: list[int]) -> tuple[Int64, Distribution]:
     return np.sort(values), distribution([values[0::3], values[1::3], values[2::3]])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(numbers=NUMBERS)
 def test_every_order_statistic_is_exact(numbers: list[int]) -> None:
     ordered, spread = scattered(numbers)
@@ -36,7 +36,7 @@ def test_every_order_statistic_is_exact(numbers: list[int]) -> None:
         assert spread.below(value) == np.searchsorted(ordered, value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(numbers=NUMBERS, share=st.floats(0.01, 0.99))
 def test_the_newest_share_is_the_smallest_that_is_large_enough(
     numbers: list[int], share: float

@@ -439,6 +439,14 @@ def test_data_of_which_nothing_is_left_are_refused(
         prepare(config)
 
 
+def test_empty_files_are_refused(tmp_path: Path) -> None:
+    log = make_log(10).clear()
+    log.write_csv(tmp_path / "events.csv")
+    for file in (*write_log(log, tmp_path, 1), str(tmp_path / "events.csv")):
+        with pytest.raises(DataError, match=r"the event files are empty|no events are left"):
+            prepare(config_of(tmp_path, [file]))
+
+
 def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     files = write_log(make_log(90), tmp_path)
     pl.read_parquet(files[1]).drop("weight").write_parquet(files[1])
