@@ -7,6 +7,7 @@ and the top of the list, one row per target.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor
 
 from recsys.config import EvaluationConfig
-from recsys.data.batches import history_batches
+from recsys.data.batches import pack_histories
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 from recsys.errors import DataError
 from recsys.models.contract import EncoderModel, Model
+from recsys.retrieval.blocks import block_rows, block_workers, map_blocks, multiply
 from recsys.retrieval.exclusion import Exclusion, Histories
-from recsys.retrieval.topk import block_rows, topk_rows
+from recsys.retrieval.topk import topk_rows
 
 Float64 = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -83,8 +85,9 @@ def rank_targets(
 
     The rank of an item is 1 + (permitted items that score more) + (others that score the same) / 2:
     the mean of the best and the worst place a sort could give it. Items that repeat inside a target
-    count once. Scores are compared as float32. Memory is bounded by a block of `batch_size` rows of
-    the catalogue (fewer rows for a large one) and the result.
+    count once. Scores are compared as float32. On the CPU each of torch's threads takes a block of
+    targets; memory is bounded by one block of `batch_size` x catalogue (fewer rows where it is large)
+    for each of them, and the result.
 
     Args:
         model: any model; for an `EncoderModel` the item vectors are computed once.
@@ -100,18 +103,24 @@ def rank_targets(
     Raises:
         DataError: a score is NaN or infinite; the message names model and target.
     """
-    exclusion = Exclusion.from_setting(evaluation.exclude)
     length = evaluation.list_length if list_length is None else list_length
     place = torch.device(device) if device is not None else _device_of(model)
     was_training = model.training
     model.to(place).eval()
+    step = block_rows(model.n_items + 1, batch_size)
+    parts = [slice(at, min(at + step, len(targets))) for at in range(0, len(targets), step)]
+    workers = block_workers(len(parts), place)
+    scorer = _Scorer(model, store, targets, place, name or type(model).__name__, step, workers)
+    exclusion = Exclusion.from_setting(evaluation.exclude)
+
+    def rank(part: slice) -> _Block:
+        with scorer.scores(part) as scores:
+            exclusion.mask_(scores, Histories.of_targets(store, targets, part))
+            return _rank_block(scores, store, targets, part, evaluation.repeats, length)
+
     blocks = []
-    width = model.n_items + 1
-    for part, scores in _score_blocks(
-        model, store, targets, block_rows(width, batch_size), place, name or type(model).__name__
-    ):
-        exclusion.mask_(scores, Histories.of_targets(store, targets, part))
-        blocks.append(_rank_block(scores, store, targets, part, evaluation.repeats, length))
+    for part, block in zip(parts, map_blocks(rank, parts, workers), strict=True):
+        blocks.append(block)
         if progress is not None:
             progress(part.stop, len(targets))
     model.train(was_training)
@@ -130,34 +139,65 @@ class _Block:
     forbidden: int
 
 
-def _score_blocks(
-    model: Model,
-    store: SequenceStore,
-    targets: Targets,
-    step: int,
-    device: torch.device,
-    name: str,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield `(which targets, finite scores float32 [B, n_items + 1])`; the scores are overwritten."""
-    # One buffer for all blocks: fresh memory for each costs as much as the product itself.
-    buffer = torch.empty(min(step, len(targets)), model.n_items + 1, device=device)
-    encoder = _plain_encoder(model)
-    table = None if encoder is None else _item_table(encoder, name)
-    reach = 0.0 if table is None else float(torch.linalg.vector_norm(table, dim=1).max())
-    for part, batch in history_batches(store, targets, model.max_length, step):
-        moved = batch.to(device)
+class _Scorer:
+    """Scores blocks of targets into a few buffers, one a worker.
+
+    Fresh memory for every block would cost as much as the product that fills it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        store: SequenceStore,
+        targets: Targets,
+        device: torch.device,
+        name: str,
+        rows: int,
+        workers: int,
+    ) -> None:
+        self.model, self.store, self.targets = model, store, targets
+        self.device, self.name = device, name
+        width = model.n_items + 1
+        self.buffers = [
+            torch.empty(min(rows, len(targets)), width, device=device) for _ in range(workers)
+        ]
+        self.encoder = _plain_encoder(model)
+        self.table = None if self.encoder is None else _item_table(self.encoder, name)
+        # By Cauchy-Schwarz no score is greater than the product of the two norms.
+        norms = (
+            torch.zeros(1) if self.table is None else torch.linalg.vector_norm(self.table, dim=1)
+        )
+        self.reach = float(norms.max())
+
+    @contextmanager
+    def scores(self, part: slice) -> Iterator[Tensor]:
+        """Lend the finite scores float32 [B, n_items + 1] of a block, free to be overwritten."""
+        begin = self.store.offsets[self.targets.user[part]]
+        batch = pack_histories(
+            self.store, begin, self.targets.start[part], self.model.max_length
+        ).to(self.device)
+        buffer = self.buffers.pop()
         scores = buffer[: len(batch)]
-        if encoder is None or table is None:
-            scores.copy_(model.score(moved))
-            _check(torch.isfinite(scores[:, 1:]).all(dim=1), part, targets, name)
+        if self.encoder is None or self.table is None:
+            scores.copy_(self.model.score(batch))
+            self._check(torch.isfinite(scores[:, 1:]).all(dim=1), part)
         else:
-            queries = encoder.encode_sequences(moved).float()
-            torch.mm(queries, table.T, out=scores)
-            _check(torch.isfinite(queries).all(dim=1), part, targets, name)
-            # By Cauchy-Schwarz no product of finite vectors overflows below this bound.
-            if reach * float(torch.linalg.vector_norm(queries, dim=1).max()) > 1e38:
-                _check(torch.isfinite(scores[:, 1:]).all(dim=1), part, targets, name)
-        yield part, scores
+            queries = self.encoder.encode_sequences(batch).float()
+            self._check(torch.isfinite(queries).all(dim=1), part)
+            multiply(queries, self.table, scores)
+            if self.reach * float(torch.linalg.vector_norm(queries, dim=1).max()) > 1e38:
+                self._check(torch.isfinite(scores[:, 1:]).all(dim=1), part)
+        yield scores
+        self.buffers.append(buffer)
+
+    def _check(self, finite: Tensor, part: slice) -> None:
+        if bool(finite.all()):
+            return
+        row = part.start + int((~finite).nonzero()[0, 0])
+        raise DataError(
+            f"model {self.name} gives scores that are NaN or infinite, first for target {row} "
+            f"(user {self.targets.user[row]}); nothing can be ranked by them"
+        )
 
 
 def _plain_encoder(model: Model) -> EncoderModel | None:
@@ -178,16 +218,6 @@ def _item_table(model: EncoderModel, name: str) -> Tensor:
             f"first is item {item}; the training has diverged, lower its learning rate"
         )
     return table
-
-
-def _check(finite: Tensor, part: slice, targets: Targets, name: str) -> None:
-    if bool(finite.all()):
-        return
-    row = part.start + int((~finite).nonzero()[0, 0])
-    raise DataError(
-        f"model {name} gives scores that are NaN or infinite, first for target {row} "
-        f"(user {targets.user[row]}); nothing can be ranked by them"
-    )
 
 
 def _rank_block(

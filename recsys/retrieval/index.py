@@ -20,8 +20,9 @@ from torch import Tensor
 
 from recsys.config import IndexConfig
 from recsys.errors import ArtifactError
+from recsys.retrieval.blocks import block_rows
 from recsys.retrieval.exclusion import Exclusion, Histories
-from recsys.retrieval.topk import block_rows, check_finite, exact_topk, topk_rows
+from recsys.retrieval.topk import check_finite, exact_topk, topk_rows
 from recsys.schema import PAD
 
 INDEX_META = "index.json"

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from recsys.data.sequences import Int64
 from recsys.errors import DataError
+from recsys.retrieval.blocks import (
+    BLOCK_SCORES,
+    block_rows,
+    block_workers,
+    map_blocks,
+    multiply,
+)
 from recsys.retrieval.exclusion import Exclusion, Histories, check_history_items
 from recsys.schema import PAD
 
 CHUNK = 32
 """Columns that share one maximum in the first pass of `topk_rows`."""
-
-BLOCK_ROWS = 256
-BLOCK_SCORES = 1 << 25
-"""Scores held at once: 128 MiB of float32."""
-
-
-def block_rows(width: int, rows: int = BLOCK_ROWS) -> int:
-    """Return how many rows of `width` scores to hold at once, at most `rows`."""
-    return max(1, min(rows, BLOCK_SCORES // max(width, 1)))
+QUERIES = 64
+"""Queries a block: the scores of more take longer to be given their fresh memory than they save."""
 
 
 def topk_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,8 @@ def exact_topk(
 ) -> tuple[Tensor, Tensor]:
     """Return `(items int64 [B, k], scores float32 [B, k])`, the k best permitted of each query.
 
-    Lists are full whenever k items are permitted; otherwise the rest is -1 with score -inf.
+    Lists are full whenever k items are permitted; otherwise the rest is -1 with score -inf. Several
+    blocks of queries are shared among as many threads as torch may use.
 
     Args:
         queries: float [B, D].
@@ -118,8 +119,8 @@ def exact_topk(
         k: length of the lists.
         exclusion: what is forbidden; only PAD by default.
         histories: B histories, needed when `exclusion.seen`.
-        user_block: queries scored at once; by default up to 256, fewer for large catalogues.
-        item_block: items scored at once; by default as many as keep a block below 128 MiB.
+        user_block: queries a block; by default up to 64, fewer for large catalogues.
+        item_block: items a block; by default two million, so that a block takes at most 128 MiB.
 
     Raises:
         DataError: queries or table hold NaN or infinities, or histories are missing or too few.
@@ -130,29 +131,48 @@ def exact_topk(
     if columns is not None:  # a short catalogue of its own; `columns` translates back
         columns = np.concatenate([[PAD], columns])
         table = table[torch.from_numpy(columns).to(table.device)]
-    n_columns = len(table)
-    slab = min(item_block or max(BLOCK_SCORES // 16, 1), n_columns)
-    step = user_block or block_rows(slab)
-    buffer = torch.empty(min(step, len(queries)), slab, dtype=queries.dtype, device=queries.device)
-    parts = []
-    for at in range(0, len(queries), step):
-        block = queries[at : at + step]
-        pairs = _closed_pairs(exclusion, histories[at : at + step], columns, len(table) - 1)
+    slab = min(item_block or BLOCK_SCORES // 16, len(table))
+    step = user_block or block_rows(slab, QUERIES)
+    blocks = [slice(at, at + step) for at in range(0, len(queries), step)]
+    workers = block_workers(len(blocks), queries.device)
+    buffers = [queries.new_empty(min(step, len(queries)), slab) for _ in range(workers)]
+
+    def search(part: slice) -> tuple[Tensor, Tensor]:
+        buffer = buffers.pop()
+        pairs = _closed_pairs(exclusion, histories[part], columns, len(table) - 1)
         blocked = exclusion.blocked if columns is None else exclusion.blocked[:0]
-        found: tuple[Tensor, Tensor] | None = None
-        for low in range(0, n_columns, slab):
-            high = min(low + slab, n_columns)
-            scores = buffer[: len(block), : high - low]
-            torch.mm(block, table[low:high].T, out=scores)
-            _close(scores, low, pairs, blocked)
-            found = _merge(found, topk_rows(scores, k), low, k)
-        if found is not None:
-            parts.append(found)
-    return _join(parts, columns, k, queries.device)
+        found = _search_slabs(queries[part], table, k, pairs, blocked, buffer)
+        buffers.append(buffer)
+        return found
+
+    return _join(list(map_blocks(search, blocks, workers)), columns, k, queries.device)
+
+
+def _search_slabs(
+    queries: Tensor,
+    table: Tensor,
+    k: int,
+    pairs: tuple[Int64, Int64],
+    blocked: Int64,
+    buffer: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Score one block of queries slab by slab of `buffer`'s width, keeping the k best columns."""
+    found: tuple[Tensor, Tensor] | None = None
+    slab = buffer.shape[1]
+    for low in range(0, len(table), slab):
+        items = table[low : low + slab]
+        scores = multiply(queries, items, buffer[: len(queries), : len(items)])
+        _close(scores, low, pairs, blocked)
+        found = _merge(found, topk_rows(scores, k), low, k)
+    if found is None:
+        raise DataError("the item table is empty; it needs at least the row of PAD")
+    return found
 
 
 def check_finite(vectors: Tensor, name: str) -> None:
     """Raise `DataError` if a matrix [N, D] holds NaN or infinities, naming the first such row."""
+    if bool(torch.isfinite(vectors.sum())):  # a sum that is finite had nothing else in it
+        return
     rows = torch.isfinite(vectors).all(dim=1)
     if not bool(rows.all()):
         first = int((~rows).nonzero()[0, 0])
