@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from recsys.config import ExperimentConfig, dump_config, load_config, parse_config
+from pipelines.publish import find_bundle
+from pipelines.stages import run_experiment
+from recsys.bundle import load_bundle
+from recsys.config import ExperimentConfig, RayConfig, dump_config, load_config, parse_config
 from recsys.data.catalogue import find_preset
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -58,3 +66,49 @@ def test_it_measures_what_the_house_reports(path: Path) -> None:
 def test_the_names_are_all_different() -> None:
     names = [load_config(path).name for path in CONFIGS]
     assert len(set(names)) == len(names) == 8
+
+
+SMALL = {"width": 16, "heads": 1, "blocks": 1, "max_length": 8}
+LEARNED = ("grateful_dead", "online_retail")
+"""Whose SASRec is trained here as well: lists, and baskets. tests/test_readme.py trains the demo's."""
+
+
+def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
+    """Return the configuration on the tiny log, meaning what its own data mean, with less to do."""
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    preset = raw["data"].get("preset")
+    meaning = dict(find_preset(preset).fields) if preset else {}
+    kept = ("kind", "clock", "target", "basket_minutes")
+    raw["data"] = {"events": [str(files.events)], "items": [str(files.items)]}
+    raw["data"] |= {key: meaning[key] for key in kept if key in meaning}
+    raw["output"] = str(output)
+    raw["evaluation"] |= {"bootstrap": 100, "permutations": 100}
+    raw["tracking"] = {"enabled": False}
+    if path.stem in LEARNED:
+        raw["models"]["sasrec"] |= SMALL
+        raw["models"]["sasrec"]["training"] |= {"epochs": 1}
+    else:
+        del raw["models"]["sasrec"]
+    return parse_config(raw)
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    from pipelines.ray_session import ray_session
+
+    with ray_session(RayConfig(workers=1, object_store_mb=80)):
+        yield
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_it_runs_from_raw_files_to_a_bundle(path: Path, tiny_files: Any, tmp_path: Path) -> None:
+    config = shrunk(path, tiny_files, tmp_path)
+    out = io.StringIO()
+    run_experiment(config, Console(file=out, width=120))
+    bundle = load_bundle(find_bundle(config.workspace / "bundles"))
+    assert bundle.name.startswith(f"{config.name}-")
+    for model in config.models:
+        assert re.search(rf"^ *{model} +[01]\.\d{{4}}", out.getvalue(), re.MULTILINE)
