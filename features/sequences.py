@@ -6,14 +6,13 @@ workers write side by side and in any order.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from recsys.data.sequences import SEQUENCE_META, Int64
+from recsys.data.sequences import Int64, write_description
 from recsys.schema import BASKET, TIMESTAMP, WEIGHT
 
 ARRAYS: Final[dict[str, tuple[str, type[Any]]]] = {
@@ -45,5 +44,4 @@ def finish(directory: Path, columns: list[str], offsets: Int64, n_items: int) ->
     """Write the offsets and the description that `SequenceStore.load` reads."""
     np.save(directory / "offsets.npy", offsets)
     names = [ARRAYS[column][0] for column in ARRAYS if column in columns]
-    meta = {"n_items": n_items, "arrays": sorted([*names, "offsets"])}
-    (directory / SEQUENCE_META).write_text(json.dumps(meta))
+    write_description(directory, n_items, [*names, "offsets"])

@@ -1,4 +1,4 @@
-"""How far a training in another process is: a bar with the time left, fed through a file."""
+"""Progress on the terminal; that of a training in another process is fed through a file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def record_epoch(directory: Path, row: Row) -> None:
         handle.write(json.dumps(dict(row)) + "\n")
 
 
+def transient_bar(console: Console | None = None) -> Progress:
+    """Return a bar of finished tasks with the time left, not yet shown, gone when it is stopped."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+        console=console,
+    )
+
+
 @contextmanager
 def follow_epochs(
     directory: Path, planned: int, title: str, console: Console | None = None
@@ -36,14 +48,7 @@ def follow_epochs(
     """
     console = console or Console()
     stop = threading.Event()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-        console=console,
-    )
+    bar = transient_bar(console)
     watcher = threading.Thread(
         target=_watch, args=(directory / EPOCHS_FILE, planned, title, bar, stop.wait), daemon=True
     )

@@ -161,22 +161,10 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(n)`; a bar with the time left appears when the map takes longer than a second."""
     import time
 
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from pipelines.progress import transient_bar
 
     began, done = time.monotonic(), 0
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )
+    bar = transient_bar()
     task = bar.add_task(title, total=total)
 
     def advance(n: int) -> None:

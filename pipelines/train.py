@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
-from pipelines.ray_session import ray_session
+from pipelines.ray_session import map_partitions, ray_session
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, dump_config, parse_config
 from recsys.errors import ConfigError, RecsysError
@@ -77,7 +77,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
             if hasattr(_model_config(config, name), "training"):
                 _train_learned(settings, config)
             else:
-                _train_counted(settings)
+                list(map_partitions(count_model, [settings], workers=1, title=f"train {name}"))
         record = json.loads((work / RECORD).read_text())
         tracker.log_metrics(record["metrics"])
         for path in (work / "config.yaml", work / HISTORY):
@@ -115,16 +115,6 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
     if name not in config.models:
         raise ConfigError(f"no model {name!r}; the configuration has: {', '.join(config.models)}")
     return config.models[name]
-
-
-def _train_counted(settings: dict[str, Any]) -> None:
-    import ray
-
-    task = ray.remote(num_cpus=1, max_retries=2)(count_model)
-    try:
-        ray.get(task.remote(settings))
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from error
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:

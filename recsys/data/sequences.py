@@ -8,6 +8,7 @@ memory-mapped int32/int64 files.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,7 @@ class SequenceStore:
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         for name, array in arrays.items():
             np.save(directory / f"{name}.npy", array)
-        meta = {"n_items": self.n_items, "arrays": sorted(arrays)}
-        (directory / SEQUENCE_META).write_text(json.dumps(meta))
+        write_description(directory, self.n_items, arrays)
 
     @classmethod
     def load(cls, directory: Path, *, memory_map: bool = True) -> SequenceStore:
@@ -73,6 +73,12 @@ class SequenceStore:
         mode: Any = "r" if memory_map else None
         arrays = {name: np.load(directory / f"{name}.npy", mode) for name in meta["arrays"]}
         return cls(n_items=meta["n_items"], **arrays)
+
+
+def write_description(directory: Path, n_items: int, arrays: Iterable[str]) -> None:
+    """Write which arrays a directory of sequences holds; `SequenceStore.load` reads it."""
+    meta = {"n_items": n_items, "arrays": sorted(arrays)}
+    (directory / SEQUENCE_META).write_text(json.dumps(meta))
 
 
 _ARRAYS = ("items", "offsets", "timestamps", "baskets", "weights")

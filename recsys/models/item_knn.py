@@ -11,13 +11,7 @@ from recsys.config import ItemKNNConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
-from recsys.models.votes import (
-    count_votes,
-    csr_tensors,
-    distinct_candidates,
-    fill_up,
-    popularity_fill,
-)
+from recsys.models.votes import keep_votes, vote_scores
 
 BLOCK_PAIRS = 8_000_000
 """Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
@@ -46,10 +40,7 @@ class ItemKNN(CountingModel):
         self.neighbours = config.neighbours
         self.shrinkage = config.shrinkage
         self.decay = config.decay
-        self.register_buffer("indptr", torch.zeros(n_items + 2, dtype=torch.int64))
-        self.register_buffer("indices", torch.zeros(0, dtype=torch.int32))
-        self.register_buffer("weights", torch.zeros(0))
-        self.register_buffer("fill", torch.full((n_items + 1,), -1.0))
+        keep_votes(self, None, np.zeros(n_items + 1, dtype=np.int64))
 
     def fit(self, data: TrainingData) -> None:
         """Find every item's neighbours in the training events, a block of items at a time."""
@@ -64,9 +55,8 @@ class ItemKNN(CountingModel):
             self._nearest(sparse.coo_array(by_item[start : start + step] @ has), start, norm)
             for start in range(0, self.n_items + 1, step)
         ]
-        tensors = csr_tensors(sparse.vstack(blocks, format="csr"))
-        self.indptr, self.indices, self.weights = (part.to(self.fill.device) for part in tensors)
-        self.fill = popularity_fill(data.item_counts()).to(self.fill.device)
+        matrix = sparse.vstack(blocks, format="csr")
+        keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
     def _nearest(
         self,
@@ -90,8 +80,5 @@ class ItemKNN(CountingModel):
         """Return summed similarities, or the fill, float32 [B, C]."""
         recent = batch.recent(self.max_length)  # [B, H]
         weight = self.decay ** torch.arange(self.max_length, device=recent.device)  # [H]
-        candidates, spread = distinct_candidates(items, self.n_items, recent.device)
         matrix = (self.indptr, self.indices, self.weights)
-        votes = count_votes(recent, weight, matrix, candidates)
-        scores = fill_up(votes, self.fill[candidates])
-        return scores if spread is None else scores[:, spread]
+        return vote_scores(recent, weight, matrix, self.fill, items)

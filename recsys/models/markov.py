@@ -12,13 +12,7 @@ from recsys.config import MarkovConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.models.contract import CountingModel
-from recsys.models.votes import (
-    count_votes,
-    csr_tensors,
-    distinct_candidates,
-    fill_up,
-    popularity_fill,
-)
+from recsys.models.votes import keep_votes, vote_scores
 
 Float64 = npt.NDArray[np.float64]
 
@@ -44,20 +38,14 @@ class Markov(CountingModel):
         self.max_length = config.history
         self.half_life = config.half_life
         self.reach = config.reach
-        self.register_buffer("indptr", torch.zeros(n_items + 2, dtype=torch.int64))
-        self.register_buffer("indices", torch.zeros(0, dtype=torch.int32))
-        self.register_buffer("weights", torch.zeros(0))
-        self.register_buffer("fill", torch.full((n_items + 1,), -1.0))
+        keep_votes(self, None, np.zeros(n_items + 1, dtype=np.int64))
 
     def fit(self, data: TrainingData) -> None:
         """Count the transitions of the training events."""
         users, items = data.events()
         worth = _recency(data, self.half_life)[users]
         matrix = self._transitions(users, items, worth)
-        self.indptr, self.indices, self.weights = (
-            part.to(self.fill.device) for part in csr_tensors(matrix)
-        )
-        self.fill = popularity_fill(data.item_counts()).to(self.fill.device)
+        keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
     def _transitions(self, users: Int64, items: Int32, worth: Float64) -> sparse.csr_array:
         """Return n(j -> i), [V + 1, V + 1]; repeated pairs are summed in float64."""
@@ -75,11 +63,8 @@ class Markov(CountingModel):
         """Return weighted transition counts, or the fill, float32 [B, C]."""
         recent = batch.recent(self.max_length)  # [B, H]
         weight = 1 / torch.arange(1, self.max_length + 1, device=recent.device)  # [H]
-        candidates, spread = distinct_candidates(items, self.n_items, recent.device)
         matrix = (self.indptr, self.indices, self.weights)
-        votes = count_votes(recent, weight, matrix, candidates)
-        scores = fill_up(votes, self.fill[candidates])
-        return scores if spread is None else scores[:, spread]
+        return vote_scores(recent, weight, matrix, self.fill, items)
 
 
 def _recency(data: TrainingData, half_life: float | None) -> Float64:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.data.sequences import Int64
 
@@ -17,6 +17,41 @@ BLOCK_VOTES = 4_000_000
 Csr = tuple[Tensor, Tensor, Tensor]
 """`indptr` int64 [V + 2], `indices` int32 [nnz], `weights` float32 [nnz]: row j says whom an event of
 item j votes for, and how strongly; row 0 (PAD) is empty."""
+
+
+def keep_votes(
+    model: nn.Module,
+    matrix: sparse.csr_array | None,
+    item_counts: Int64,
+    device: torch.device | None = None,
+) -> None:
+    """Keep the weights and the popularity fill as buffers of a model: its whole state.
+
+    Registers `indptr`, `indices`, `weights` and `fill` [V + 1]; without a matrix nobody votes yet.
+    """
+    if matrix is None:
+        matrix = sparse.csr_array((len(item_counts), len(item_counts)))
+    tensors = (*csr_tensors(matrix), popularity_fill(item_counts))
+    for name, tensor in zip(("indptr", "indices", "weights", "fill"), tensors, strict=True):
+        model.register_buffer(name, tensor.to(device))
+
+
+def vote_scores(
+    recent: Tensor, distance_weights: Tensor, matrix: Csr, fill: Tensor, items: Tensor | None
+) -> Tensor:
+    """Return the votes for the candidates, filled up by popularity, float32 [B, C].
+
+    Args:
+        recent: int64 [B, H], items newest first, 0-filled.
+        distance_weights: float32 [H], the newest event's weight first.
+        matrix: positive weights.
+        fill: float32 [V + 1], negative.
+        items: int64 [C] candidates; all of 0..V by default.
+    """
+    candidates, spread = distinct_candidates(items, len(fill) - 1, recent.device)
+    votes = count_votes(recent, distance_weights, matrix, candidates)
+    scores = fill_up(votes, fill[candidates])
+    return scores if spread is None else scores[:, spread]
 
 
 def count_votes(recent: Tensor, distance_weights: Tensor, matrix: Csr, items: Tensor) -> Tensor:
