@@ -56,9 +56,11 @@ def map_blocks(
 
     With several workers each runs torch on one thread. The first error stops the rest.
     """
+    # Both modes belong to a thread; what the caller made in inference mode can only be written in it.
+    inference = torch.is_inference_mode_enabled()
 
     def run(block: Block) -> Result:
-        with torch.no_grad():  # gradient mode belongs to a thread
+        with torch.inference_mode(inference), torch.no_grad():
             return work(block)
 
     if workers <= 1:
