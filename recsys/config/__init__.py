@@ -1,0 +1,79 @@
+"""The configuration of an experiment: what a YAML file may say, checked where it enters.
+
+Every section is a frozen model; an unknown key is an error that names the nearest valid one, and
+`key=value` overrides any field before validation.
+"""
+
+from __future__ import annotations
+
+from recsys.config.data import (
+    ContinuationSplit,
+    DataConfig,
+    FilterConfig,
+    GlobalTimeSplit,
+    LastNSplit,
+    LeaveOneOutSplit,
+    Moment,
+    OnProblem,
+    ProblemRules,
+    RollingSplit,
+    SplitConfig,
+)
+from recsys.config.experiment import (
+    EvaluationConfig,
+    ExperimentConfig,
+    IndexConfig,
+    PublishConfig,
+    RayConfig,
+    TrackingConfig,
+)
+from recsys.config.file import (
+    dump_config,
+    load_config,
+    parse_config,
+)
+from recsys.config.models import (
+    ItemKNNConfig,
+    LossConfig,
+    MarkovConfig,
+    ModelConfig,
+    OwnPopularityConfig,
+    PopularityConfig,
+    SASRecConfig,
+    TrainingConfig,
+)
+from recsys.config.section import (
+    Section,
+)
+
+__all__ = [
+    "ContinuationSplit",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "FilterConfig",
+    "GlobalTimeSplit",
+    "IndexConfig",
+    "ItemKNNConfig",
+    "LastNSplit",
+    "LeaveOneOutSplit",
+    "LossConfig",
+    "MarkovConfig",
+    "ModelConfig",
+    "Moment",
+    "OnProblem",
+    "OwnPopularityConfig",
+    "PopularityConfig",
+    "ProblemRules",
+    "PublishConfig",
+    "RayConfig",
+    "RollingSplit",
+    "SASRecConfig",
+    "Section",
+    "SplitConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,116 @@
+"""The whole experiment, and what it says of index, evaluation, publishing, Ray and tracking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
+from recsys.config.models import ModelConfig
+from recsys.config.section import Section
+
+
+class IndexConfig(Section):
+    """How item vectors are searched."""
+
+    kind: Literal["auto", "exact", "flat", "hnsw", "ivf_flat", "ivf_pq"] = "auto"
+    """`auto`: exact below `exact_below` items, HNSW above."""
+    exact_below: int = Field(200_000, ge=0)
+    hnsw_links: int = Field(32, ge=2)
+    ef_construction: int = Field(100, ge=1)
+    ef_search: int = Field(256, ge=1)
+    lists: int | None = Field(None, ge=1)
+    """IVF cells; about 4 sqrt(items) by default."""
+    probes: int | None = Field(None, ge=1)
+    """IVF cells visited; an eighth of `lists` by default."""
+    pq_bytes: int = Field(32, ge=1)
+    gpu: Literal["auto", "on", "off"] = "auto"
+
+
+class EvaluationConfig(Section):
+    """What is measured, on which targets."""
+
+    ks: list[int] = [1, 5, 10, 20]
+    exclude: Literal["seen", "none"] | int = "seen"
+    """Never recommend seen items, or only those of the newest n events (a repeat window), or none."""
+    repeats: Literal["drop", "miss"] = "drop"
+    """Targets that the exclusion forbids: left out (and counted), or kept as misses."""
+    list_length: int = Field(100, ge=1)
+    """Length of the lists that are stored and used beyond accuracy."""
+    bootstrap: int = Field(2000, ge=100)
+    permutations: int = Field(10_000, ge=100)
+    level: float = Field(0.95, gt=0, lt=1)
+    head_share: float = Field(0.2, gt=0, lt=1)
+    """The most popular share of items is `head`, the rest with training events `tail`."""
+    baseline: str | None = None
+    """Model that all others are tested against; by default all pairs."""
+    splits: list[Literal["validation", "test"]] = ["test"]
+
+
+class PublishConfig(Section):
+    """What leaves the house."""
+
+    model: str | None = None
+    """Model to publish; by default the best on validation NDCG@10."""
+    recent_events: int = Field(100, ge=0)
+    """Newest events of every user that travel in the bundle."""
+    alias: str = "candidate"
+    """MLflow registry alias given to the new version."""
+
+
+class RayConfig(Section):
+    """Where the stages run."""
+
+    address: str | None = None
+    """A cluster; a local Ray in this machine by default."""
+    workers: int | Literal["auto"] = "auto"
+    """Parallel tasks of prepare and features."""
+    partitions: int | Literal["auto"] = "auto"
+    """User partitions; `auto` aims at two million events each."""
+    train_workers: int = Field(1, ge=1)
+    """Data-parallel training processes."""
+    object_store_mb: int = Field(200, ge=80)
+
+
+class TrackingConfig(Section):
+    """Where runs are recorded."""
+
+    enabled: bool = True
+    uri: str | None = None
+    """MLflow tracking address; an SQLite file in the output directory by default."""
+    experiment: str | None = None
+    """MLflow experiment; the configuration's name by default."""
+
+
+class ExperimentConfig(Section):
+    """One experiment: a data set, a split, the models compared on it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(0, ge=0)
+    output: Path = Path("out")
+    """Everything is written below `output/name`."""
+    data: DataConfig
+    split: SplitConfig = GlobalTimeSplit()
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    index: IndexConfig = IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    publish: PublishConfig = PublishConfig()
+    ray: RayConfig = RayConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def workspace(self) -> Path:
+        """Directory of this experiment's stages, absolute."""
+        return (self.output / self.name).absolute()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ExperimentConfig:
+        absolute = self.split.kind in ("global_time", "rolling")
+        if absolute and self.data.clock != "absolute" and self.data.preset is None:
+            raise ValueError(
+                f"split {self.split.kind} compares times between users, but data.clock is "
+                f"{self.data.clock}; use leave_one_out, last_n or continuation"
+            )
+        return self
