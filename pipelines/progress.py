@@ -61,7 +61,7 @@ def follow_epochs(
         stop.set()
         if watcher.is_alive():
             watcher.join()
-        bar.stop()
+            bar.stop()  # one that was never started would print an empty line
     (directory / EPOCHS_FILE).unlink(missing_ok=True)
 
 

@@ -34,7 +34,7 @@ BAR_AFTER = 1.0
 
 
 @contextmanager
-def ray_session(config: RayConfig, *, dashboard: bool = False) -> Iterator[None]:
+def ray_session(config: RayConfig) -> Iterator[None]:
     """Keep a Ray session open; inside another session, that one is used and left open.
 
     Without `config.address` a local Ray is started: on loopback, with a bounded object store, no usage
@@ -42,24 +42,26 @@ def ray_session(config: RayConfig, *, dashboard: bool = False) -> Iterator[None]
     Workers x Polars threads = cores. A cluster needs `recsys` installed on its nodes and file systems
     shared under the same paths; threads and memory are its own affair.
 
-    `dashboard` costs 200 MB; only Ray Train asks for it (without it, it logs a warning a second). With
-    it, what workers print is shown here.
+    What workers print stays in the files of Ray's session: a stage shows its progress itself. There is
+    no dashboard, which costs 200 MB. Ray Train asks one every second whether its controller lives, and
+    notes in one of those files that none answers; that is of no consequence, since this session ends
+    with its controller.
     """
     ray = import_ray()
     if ray.is_initialized():
         yield
         return
     if config.address is not None:
-        ray.init(address=config.address, log_to_driver=dashboard, logging_level=logging.ERROR)
+        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
     else:
-        _start_local(ray, config, dashboard)
+        _start_local(ray, config)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _start_local(ray: ModuleType, config: RayConfig, dashboard: bool) -> None:
+def _start_local(ray: ModuleType, config: RayConfig) -> None:
     """Start Ray on this machine; its processes inherit the environment they are started in."""
     cores = os.cpu_count() or 1
     workers = cores if config.workers == "auto" else config.workers
@@ -76,9 +78,8 @@ def _start_local(ray: ModuleType, config: RayConfig, dashboard: bool) -> None:
         ray.init(
             num_cpus=max(cores, workers, config.train_workers),
             object_store_memory=config.object_store_mb << 20,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            log_to_driver=dashboard,
+            include_dashboard=False,
+            log_to_driver=False,
             logging_level=logging.ERROR,
         )
     finally:

@@ -51,7 +51,6 @@ class Done:
 
 def run_experiment(config: ExperimentConfig, console: Console) -> list[Done]:
     """Run all stages and print the summary; stages that are up to date are skipped."""
-    config = _anchored(config)
     steps = [step for stage in STAGES for step in plan(config, stage)]
     done = run_steps(config, steps, console)
     results = {one.step.stage: one.directory for one in done}
@@ -61,13 +60,7 @@ def run_experiment(config: ExperimentConfig, console: Console) -> list[Done]:
 
 def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Done]:
     """Run one stage; the ones before it must be finished."""
-    config = _anchored(config)
     return run_steps(config, plan(config, stage), console)
-
-
-def _anchored(config: ExperimentConfig) -> ExperimentConfig:
-    """Make the output path absolute: Ray's training workers run in a directory of their own."""
-    return config.model_copy(update={"output": config.output.absolute()})
 
 
 def plan(config: ExperimentConfig, stage: str) -> list[Step]:

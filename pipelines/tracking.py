@@ -64,8 +64,9 @@ def tracker_settings(config: ExperimentConfig, run_name: str) -> TrackerSettings
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
     artifacts = None
     if uri.startswith(SQLITE):
-        beside = Path(uri.removeprefix(SQLITE)).absolute().parent
-        artifacts = (beside / "mlartifacts" / config.name).as_uri()
+        database = Path(uri.removeprefix(SQLITE)).absolute()  # workers run in other directories
+        uri = f"{SQLITE}{database}"
+        artifacts = (database.parent / "mlartifacts" / config.name).as_uri()
     return TrackerSettings(
         uri=uri,
         experiment=config.tracking.experiment or config.name,

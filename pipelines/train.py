@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
-from pipelines.tracking import Tracker, code_tags, tracker_settings
-from recsys.config import ExperimentConfig, dump_config, parse_config
+from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
+from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
 from recsys.errors import ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
@@ -60,18 +61,21 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main") -> str:
 
 def train(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
     """Fit the model `name` of the configuration and return its finished run directory."""
+    # Ray's training workers run in a directory of their own.
+    config = config.model_copy(update={"output": config.output.absolute()})
     directory, key = run_directory(config, name, fold), run_key(config, name, fold)
     if is_current(directory, key):
         return directory
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         tracker = _start_tracking(config, name, key, work)
+        joined = replace(tracker.settings, run_id=tracker.run_id)
         settings = {
             "config": config.model_dump(mode="json"),
             "name": name,
             "fold": fold,
             "directory": str(work),
-            "mlflow_run": tracker.run_id,
+            "tracking": None if tracker.run_id is None else asdict(joined),
         }
         with ray_session(config.ray):
             if hasattr(_model_config(config, name), "training"):
@@ -121,39 +125,93 @@ def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from recsys.runtime import available_cores, resolve_device
-
-    workers = config.ray.train_workers
-    gpu = resolve_device(_model_config(config, settings["name"]).training.device) == "cuda"
-    cores = max(1, available_cores() // workers) if config.ray.address is None else 1
+    training = _model_config(config, settings["name"]).training
+    resources = worker_resources(config.ray, training.device, ray.cluster_resources())
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=settings,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": cores, "GPU": int(gpu)}
+            num_workers=config.ray.train_workers,
+            use_gpu=resources["GPU"] > 0,
+            resources_per_worker=resources,
         ),
         run_config=ray.train.RunConfig(
             name="ray", storage_path=str(Path(settings["directory"]) / "ray")
         ),
     )
-    epochs = _model_config(config, settings["name"]).training.epochs
     try:
-        with follow_epochs(Path(settings["directory"]), epochs, f"train {settings['name']}"):
+        with follow_epochs(
+            Path(settings["directory"]), training.epochs, f"train {settings['name']}"
+        ):
             trainer.fit()
     except Exception as error:
-        raise _cause(error) from error
+        known = _known_cause(error, settings["name"])
+        if known is None:
+            raise
+        raise known from error
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return the user's error inside Ray's wrapping, or the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None)
-        if isinstance(seen, RecsysError):
-            return seen
-        failures = getattr(seen, "worker_failures", None)
-        seen = next(iter(failures.values())) if failures else inner or seen.__cause__
-    return error
+def worker_resources(ray: RayConfig, device: str, available: Mapping[str, float]) -> dict[str, int]:
+    """Return the CPUs and GPUs of one training process: on this machine, an equal share of its cores.
+
+    On a cluster it is one CPU, and one GPU where the cluster has any (the machine that starts the
+    training need not have one).
+
+    Args:
+        ray: the configuration of the session.
+        device: `training.device`.
+        available: what the session has, by name.
+
+    Raises:
+        ConfigError: this machine will never have what `train_workers` processes need, so Ray would
+            wait for it without an end.
+    """
+    from recsys.runtime import available_cores, resolve_device
+
+    workers = ray.train_workers
+    if ray.address is not None:
+        gpus = device == "cuda" or (device == "auto" and available.get("GPU", 0) > 0)
+        return {"CPU": 1, "GPU": int(gpus)}
+    cpus = int(available.get("CPU", 1))
+    needed = {
+        "CPU": max(1, min(available_cores(), cpus) // workers),
+        "GPU": int(resolve_device(device) == "cuda"),
+    }
+    for name, each in needed.items():
+        if each * workers > available.get(name, 0):
+            raise ConfigError(
+                f"ray.train_workers is {workers}, which needs {each * workers} {name}s, but Ray has "
+                f"{available.get(name, 0):g} here; set it lower, or training.device to cpu"
+            )
+    return needed
+
+
+def _known_cause(error: BaseException, name: str) -> RecsysError | None:
+    """Return the error for people that stopped a training, whichever process it was in, or None.
+
+    The other processes fail as well, by the silence of the first.
+    """
+    from ray.exceptions import RayActorError
+
+    causes = list(_causes(error))
+    known = next((cause for cause in causes if isinstance(cause, RecsysError)), None)
+    if known is None and any(isinstance(cause, RayActorError) for cause in causes):
+        return RecsysError(
+            f"train {name}: a training process died, most likely for want of memory; run the same "
+            "command again and it goes on after the last finished epoch; a lower training.batch_size "
+            "or ray.train_workers needs less"
+        )
+    return known
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that Ray has wrapped in it, that of the first process first."""
+    yield error
+    inside = [*getattr(error, "worker_failures", {}).values(), error.__cause__]
+    inside += [getattr(error, name, None) for name in ("cause", "health_check_failure")]
+    for one in inside:
+        if isinstance(one, BaseException):
+            yield from _causes(one)
 
 
 def _open(settings: dict[str, Any]) -> tuple[ExperimentConfig, Any, Any, Path]:
@@ -206,7 +264,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
-    tracker = _join_tracking(config, settings) if rank == 0 else None
+    tracker = _join_tracking(settings) if rank == 0 else None
     plan = FitPlan(
         training=model_config.training,
         evaluation=config.evaluation,
@@ -238,17 +296,17 @@ def _data_parallel() -> dict[str, Any]:
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     return {
-        "strategy": RayDDPStrategy(),
+        # No training changes a buffer, and those of a sampler are as long as the catalogue.
+        "strategy": RayDDPStrategy(broadcast_buffers=False),
         "plugins": [RayLightningEnvironment()],
         "devices": "auto",
     }
 
 
-def _join_tracking(config: ExperimentConfig, settings: dict[str, Any]) -> Tracker | None:
-    if settings["mlflow_run"] is None:
+def _join_tracking(settings: dict[str, Any]) -> Tracker | None:
+    if settings["tracking"] is None:
         return None
-    own = replace(tracker_settings(config, settings["name"]), run_id=settings["mlflow_run"])
-    tracker = Tracker(own)
+    tracker = Tracker(TrackerSettings(**settings["tracking"]))
     tracker.start_run({}, {})
     return tracker
 

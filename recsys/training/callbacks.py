@@ -112,15 +112,15 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
 
 
 def epoch_row(module: TrainingModule, epoch: int) -> EpochRow:
-    """Return an epoch's record: loss, throughput and padding of this process's share."""
+    """Return an epoch's record: loss, throughput and padding over all processes."""
+    loss, targets, events, places = module.epoch_sums()
     seconds = time.perf_counter() - module.epoch_began
-    places = max(1, module.epoch_places)
     return {
         "epoch": epoch,
-        "loss": module.epoch_loss / max(1, module.epoch_tokens),
+        "loss": loss / max(1, targets),
         "seconds": seconds,
-        "events_per_second": module.epoch_tokens / max(seconds, 1e-9),
-        "padding_share": 1.0 - module.epoch_events / places,
+        "events_per_second": targets / max(seconds, 1e-9),
+        "padding_share": 1.0 - events / max(1, places),
     }
 
 

@@ -50,6 +50,8 @@ class FitPlan:
         seed: of weights' drop-out, order and negatives.
         on_epoch: called by the first process with each epoch's record.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
+        rank, world_size: this process among those that train together, each on its own windows; but
+            for what is random, their result is that of one process with `world_size` times the batch.
     """
 
     training: TrainingConfig

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -93,7 +94,12 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         return epoch
 
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
-        """Return the objective's loss; token-weighted sums are kept for the epoch's record."""
+        """Return the objective's loss; token-weighted sums are kept for the epoch's record.
+
+        With several processes the loss that is derived is weighted by this process's share of the
+        step's targets. So the mean of the processes' gradients is the gradient of the mean over all
+        targets of the step, however unevenly they fall, as in one process with the whole batch.
+        """
         progress = self.global_step / self.planned_steps
         loss: Tensor = self.objective(self.model, batch, progress)
         tokens = 0 if batch.targets is None else int((batch.targets > 0).sum())
@@ -101,7 +107,16 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         self.epoch_tokens += tokens
         self.epoch_events += int((batch.items > 0).sum())
         self.epoch_places += batch.items.numel()
-        return loss
+        return loss * share_of_step(tokens, self.device) if self.trainer.world_size > 1 else loss
+
+    def epoch_sums(self) -> tuple[float, float, float, float]:
+        """Return `(loss x targets, targets, events, places)` of the epoch, of all processes."""
+        sums = [self.epoch_loss, self.epoch_tokens, self.epoch_events, self.epoch_places]
+        if self.trainer.world_size > 1:
+            total = torch.tensor(sums, dtype=torch.float64, device=self.device)
+            distributed.all_reduce(total)
+            sums = total.tolist()
+        return sums[0], sums[1], sums[2], sums[3]
 
     def transfer_batch_to_device(
         self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
@@ -133,6 +148,14 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def share_of_step(targets: int, device: torch.device) -> Tensor:
+    """Return this process's share of the step's targets, times the number of processes, a scalar."""
+    own = torch.full((), float(targets), device=device)
+    total = own.clone()
+    distributed.all_reduce(total)
+    return own * distributed.get_world_size() / total.clamp(min=1)
 
 
 def averaged_copy(model: EncoderModel, decay: float) -> AveragedModel:

@@ -54,7 +54,7 @@ def test_a_log_file_sees_nothing(tmp_path: Path) -> None:
     out = io.StringIO()
     with follow_epochs(tmp_path, 3, "train sasrec", Console(file=out)):
         record_epoch(tmp_path, row(0))
-    assert out.getvalue().strip() == ""
+    assert out.getvalue() == ""
 
 
 def test_a_training_that_fails_leaves_its_records_for_the_next_attempt(tmp_path: Path) -> None:

@@ -215,6 +215,15 @@ def test_settings_prefer_the_configuration_to_the_environment(
     assert (chosen.uri, chosen.experiment, chosen.artifacts) == ("http://own", "e", None)
 
 
+def test_a_relative_database_is_the_same_file_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = tracker_settings(config_with(tmp_path, uri="sqlite:///runs/own.db"), "pop")
+    assert settings.uri == f"sqlite:///{tmp_path}/runs/own.db"
+    assert settings.artifacts == (tmp_path / "runs" / "mlartifacts" / "mine").as_uri()
+
+
 def test_flatten_gives_dotted_names_in_order() -> None:
     nested = {"b": {"x": 1, "y": {"z": None}}, "a": [1, 2]}
     assert list(flatten(nested)) == [("b.x", 1), ("b.y.z", None), ("a", [1, 2])]
