@@ -35,6 +35,8 @@ class SequenceBatch:
             None when the data have no baskets. Events of one basket have no order among themselves.
         targets: int64 [R, L]; the item to predict after each event, 0 where there is none; training
             batches only.
+        target_places: int64 [T]; flat indices into R*L of the T places with a target, ascending; with
+            `targets`. To find them on a GPU would mean to wait for it.
     """
 
     items: Tensor
@@ -44,6 +46,7 @@ class SequenceBatch:
     times: Tensor | None = None
     baskets: Tensor | None = None
     targets: Tensor | None = None
+    target_places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)
@@ -140,6 +143,7 @@ def pack_histories(
     last = np.where(lengths > 0, row * row_length + column + lengths - 1, -1)
     times = None if store.timestamps is None else scatter(store.timestamps[source])
     baskets = None if store.baskets is None else scatter(_ordinals(store.baskets[source], seq))
+    asked = None if targets is None else targets(source)
     return SequenceBatch(
         items=scatter(store.items[source].astype(np.int64)),
         segments=scatter(segment[seq]),
@@ -147,7 +151,8 @@ def pack_histories(
         last=torch.from_numpy(last),
         times=times,
         baskets=baskets,
-        targets=None if targets is None else scatter(targets(source)),
+        targets=None if asked is None else scatter(asked),
+        target_places=None if asked is None else torch.from_numpy(np.sort(flat[asked > 0])),
     )
 
 

@@ -66,7 +66,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Do everything that belongs to the end of an epoch, in the one right order."""
         epoch = trainer.current_epoch
-        row = epoch_row(pl_module, epoch)
+        row = epoch_row(pl_module, epoch, trainer.world_size)
         last = epoch + 1 == trainer.max_epochs
         if (epoch + 1) % self.every == 0 or last:
             began = time.perf_counter()
@@ -111,16 +111,16 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
             self.on_epoch(row)
 
 
-def epoch_row(module: TrainingModule, epoch: int) -> EpochRow:
+def epoch_row(module: TrainingModule, epoch: int, world_size: int = 1) -> EpochRow:
     """Return an epoch's record: loss, throughput and padding over all processes."""
-    loss, targets, events, places = module.epoch_sums()
+    totals = module.totals.read(world_size)  # waits for the last step; the clock is read after it
     seconds = time.perf_counter() - module.epoch_began
     return {
         "epoch": epoch,
-        "loss": loss / max(1, targets),
+        "loss": totals.loss / max(1, totals.targets),
         "seconds": seconds,
-        "events_per_second": targets / max(seconds, 1e-9),
-        "padding_share": 1.0 - events / max(1, places),
+        "events_per_second": totals.targets / max(seconds, 1e-9),
+        "padding_share": 1.0 - totals.events / max(1, totals.places),
     }
 
 

@@ -18,7 +18,7 @@ import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
-from recsys.data.sequences import Targets, TrainingData
+from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.windows import TrainingBatches
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranking import rank_targets
@@ -72,7 +72,8 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
     If `directory` holds a checkpoint of an interrupted run, training goes on from it.
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
-    module = _module(model, plan)
+    counts = plan.data.item_counts()
+    module = _module(model, plan, counts)
     if resolve_compile(plan.training.compile, resolve_device(plan.training.device)):
         model.hidden = torch.compile(model.hidden, dynamic=True)  # type: ignore[method-assign]
     end = EpochEnd(
@@ -94,11 +95,11 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")  # Lightning's own call
         trainer = _trainer(plan, end)
         trainer.fit(module, ckpt_path=resume, weights_only=True)
-    _keep_best(model, plan, end)
+    _keep_best(model, plan, end, counts)
     return end.rows
 
 
-def _module(model: EncoderModel, plan: FitPlan) -> TrainingModule:
+def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule:
     batches = TrainingBatches(
         plan.data,
         model.max_length,
@@ -115,7 +116,6 @@ def _module(model: EncoderModel, plan: FitPlan) -> TrainingModule:
             "no user has two training events, so there is nothing to learn from; "
             "check the split and the filters (recsys describe shows the lengths)"
         )
-    counts = plan.data.item_counts()
     tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
     loss = build_loss(plan.training.loss, counts, tokens)
@@ -180,7 +180,7 @@ def validation_targets(plan: FitPlan) -> Targets:
     return Targets(targets.user[chosen], targets.start[chosen], targets.end[chosen])
 
 
-def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd) -> None:
+def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd, counts: Int64) -> None:
     """Load the best epoch's weights, add the query of an empty history, write the final files."""
     best = plan.directory / BEST
     if not best.is_file():
@@ -192,7 +192,7 @@ def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd) -> None:
     model.eval()
     with torch.no_grad():
         table = model.encode_items()
-    model.default_query.copy_(popularity_query(table, plan.data.item_counts()))
+    model.default_query.copy_(popularity_query(table, counts))
     if plan.rank == 0:
         save_file(plain_state(model.state_dict()), plan.directory / WEIGHTS)
         history = {"best_epoch": end.best[1], "best": end.best[0], "epochs": end.rows}

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -19,6 +18,7 @@ from recsys.data.windows import TrainingBatches
 from recsys.models.contract import EncoderModel
 from recsys.runtime import derive_seed
 from recsys.training.objective import Objective
+from recsys.training.totals import EpochTotals, share_of_step
 
 
 class EpochBatches(IterableDataset[SequenceBatch]):
@@ -58,10 +58,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         self.config = config
         self.batches = batches
         self.averaged = averaged_copy(model, config.ema) if config.ema is not None else None
-        self.epoch_loss = 0.0
-        self.epoch_tokens = 0  # places with a target
-        self.epoch_events = 0  # places with an event
-        self.epoch_places = 0  # all places, padding included
+        self.totals = EpochTotals(torch.device("cpu"))
         self.epoch_began = time.perf_counter()
 
     @property
@@ -88,13 +85,14 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         seed = derive_seed(self.batches.seed, epoch, self.global_rank)
         torch.manual_seed(seed)
         self.objective.reseed(seed)
-        self.epoch_loss = 0.0
-        self.epoch_tokens = self.epoch_events = self.epoch_places = 0
+        self.totals = EpochTotals(self.device)
         self.epoch_began = time.perf_counter()
         return epoch
 
     def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
-        """Return the objective's loss; token-weighted sums are kept for the epoch's record.
+        """Return the objective's loss, and count the step for the epoch's record.
+
+        Nothing here reads a value from the device, so that steps queue up behind one another.
 
         With several processes the loss that is derived is weighted by this process's share of the
         step's targets. So the mean of the processes' gradients is the gradient of the mean over all
@@ -102,21 +100,8 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         """
         progress = self.global_step / self.planned_steps
         loss: Tensor = self.objective(self.model, batch, progress)
-        tokens = 0 if batch.targets is None else int((batch.targets > 0).sum())
-        self.epoch_loss += float(loss.detach()) * tokens
-        self.epoch_tokens += tokens
-        self.epoch_events += int((batch.items > 0).sum())
-        self.epoch_places += batch.items.numel()
-        return loss * share_of_step(tokens, self.device) if self.trainer.world_size > 1 else loss
-
-    def epoch_sums(self) -> tuple[float, float, float, float]:
-        """Return `(loss x targets, targets, events, places)` of the epoch, of all processes."""
-        sums = [self.epoch_loss, self.epoch_tokens, self.epoch_events, self.epoch_places]
-        if self.trainer.world_size > 1:
-            total = torch.tensor(sums, dtype=torch.float64, device=self.device)
-            distributed.all_reduce(total)
-            sums = total.tolist()
-        return sums[0], sums[1], sums[2], sums[3]
+        self.totals.add(loss, batch)
+        return loss * share_of_step(batch, self.device) if self.trainer.world_size > 1 else loss
 
     def transfer_batch_to_device(
         self, batch: SequenceBatch, device: torch.device, dataloader_idx: int
@@ -148,14 +133,6 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-def share_of_step(targets: int, device: torch.device) -> Tensor:
-    """Return this process's share of the step's targets, times the number of processes, a scalar."""
-    own = torch.full((), float(targets), device=device)
-    total = own.clone()
-    distributed.all_reduce(total)
-    return own * distributed.get_world_size() / total.clamp(min=1)
 
 
 def averaged_copy(model: EncoderModel, decay: float) -> AveragedModel:

@@ -36,12 +36,11 @@ class TargetPrediction(Objective):
     def forward(self, model: EncoderModel, batch: SequenceBatch, progress: float) -> Tensor:
         """Return the mean loss over the batch's targets."""
         del progress
-        if batch.targets is None:
+        chosen = batch.target_places  # [T]
+        if batch.targets is None or chosen is None:
             raise ValueError("a training batch needs targets")
-        targets = batch.targets.flatten()  # [R * L]
-        chosen = targets.nonzero().squeeze(1)  # [T]
         queries = model.hidden(batch).flatten(0, 1)[chosen]  # [T, D]
-        loss: Tensor = self.loss(queries, targets[chosen], model.encode_items())
+        loss: Tensor = self.loss(queries, batch.targets.flatten()[chosen], model.encode_items())
         return loss
 
     def reseed(self, seed: int) -> None:

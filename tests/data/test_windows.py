@@ -41,6 +41,16 @@ def test_a_target_follows_its_place() -> None:
     assert batch.targets[0, :3].tolist() == [3, 4, 5]
 
 
+def test_the_places_with_a_target_are_named() -> None:
+    data = packed([[1, 2, 1, 3, 2], [4, 4, 5], [6, 7]])
+    for repeats in ("keep", "mask"):
+        (batch,) = TrainingBatches(data, 4, 8, repeats=repeats).epoch(0)  # type: ignore[arg-type]
+        assert batch.targets is not None and batch.target_places is not None
+        where = batch.targets.flatten().nonzero().squeeze(1)
+        assert batch.target_places.tolist() == where.tolist()
+        assert len(where) == (7 if repeats == "keep" else 4)
+
+
 def test_held_out_events_are_neither_input_nor_target() -> None:
     data = packed([[1, 2, 3, 8, 9], [4, 5, 8]], held_out=2)
     batches = list(TrainingBatches(data, 10, 8).epoch(0))
