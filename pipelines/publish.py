@@ -13,13 +13,14 @@ from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
+from recsys.schema import BASKET
 
 if TYPE_CHECKING:
     from recsys.retrieval.index import Index
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 PUBLISHED: Final = "published.json"
 """In the directory of bundles: which one was published last, from what."""
 
@@ -164,6 +165,10 @@ def _index(run: Run) -> Index | None:
 
 def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
     """Return the facts that travel in the bundle: where it comes from and how good it is."""
+    from recsys.bundle import BASKET_MINUTES
+
+    prepared = read_manifest(run.config.workspace / "prepared")
+    data = prepared["config"]["data"]
     measured = [
         {key: row.get(key) for key in ("split", "metric", "k", "value", "low", "high", "users")}
         for row in rows
@@ -175,9 +180,11 @@ def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
         "model": run.name,
         "run": run.directory.name,
         "run_key": run.key,
-        "data_hash": read_manifest(run.config.workspace / "prepared")["key"],
+        "data_hash": prepared["key"],
         "seed": run.config.seed,
-        "target": read_manifest(run.config.workspace / "prepared")["target"],
+        "target": prepared["target"],
+        # A column of baskets goes before the minutes, as it does in the prepare stage.
+        BASKET_MINUTES: None if BASKET in data["columns"] else data["basket_minutes"],
         "exclude": run.config.evaluation.exclude,
         "metrics": measured,
         "code": code_tags(),

@@ -57,6 +57,7 @@ BUNDLE_VERSION = 1
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
+BASKET_MINUTES = "basket_minutes"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ class Bundle:
         """The first eight hex digits of its content hash."""
         return str(self.manifest["version"])
 
+    @property
+    def basket_minutes(self) -> float | None:
+        """How long a basket of the data lasts, where times make the baskets; else None."""
+        minutes = self.manifest["info"].get(BASKET_MINUTES)
+        return None if minutes is None else float(minutes)
+
 
 def write_bundle(
     directory: Path,
@@ -122,7 +129,8 @@ def write_bundle(
         store: events of all users; the newest `recent_events` of each are stored.
         index: of the model's item vectors; None for models without them.
         popularity: training events per item, int64 [n_items + 1].
-        info: JSON-like facts kept in the manifest: metrics, data set, seed, ...
+        info: JSON-like facts kept in the manifest: metrics, data set, seed, ...; of these,
+            `basket_minutes` tells a model that reads baskets how times make them.
         recent_events: newest events kept per user.
     """
     _check_parts(model, items, users, store, index, popularity)
@@ -158,8 +166,13 @@ def newest(store: SequenceStore, n: int) -> SequenceStore:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     first = np.repeat(store.offsets[1:] - lengths - offsets[:-1], lengths)
     where = first + np.arange(offsets[-1])
-    times = None if store.timestamps is None else np.asarray(store.timestamps[where])
-    return SequenceStore(np.asarray(store.items[where]), offsets, store.n_items, timestamps=times)
+    return SequenceStore(
+        np.asarray(store.items[where]),
+        offsets,
+        store.n_items,
+        timestamps=None if store.timestamps is None else np.asarray(store.timestamps[where]),
+        baskets=None if store.baskets is None else np.asarray(store.baskets[where]),
+    )
 
 
 def load_bundle(path: Path, device: str = "cpu") -> Bundle:
@@ -207,6 +220,10 @@ def _check_parts(
         raise ArtifactError(
             f"the model knows {model.n_items} items, but {wrong} differ; "
             "publish parts of the same prepared data"
+        )
+    if model.reads_baskets and store is not None and store.baskets is None:
+        raise ArtifactError(
+            "the model reads baskets, but the events have none; publish the sequences it learned from"
         )
     if users is not None and store is not None and len(users) != store.n_users:
         raise ArtifactError(f"{len(users)} users, but sequences of {store.n_users}")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys.bundle import Bundle
+from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
 from recsys.errors import DataError
@@ -38,6 +39,10 @@ class Query:
     Attributes:
         history: external item ids, oldest first; unknown ones are skipped and reported.
         times: seconds of the history's events, if known; the history is then sorted by them (stably).
+        baskets: a label for each item of the history, equal for items that were one basket, which then
+            stands at the place of its first. Only a model of baskets as sets reads them. Without
+            labels it takes items for one basket whose times lie in the same `data.basket_minutes` of
+            the data it learned from, or are equal if that had none; without times each item is one.
         user_id: a user whose newest events travel in the bundle.
         k: length of the list.
         exclude: items never wanted; unknown ones are ignored.
@@ -47,6 +52,7 @@ class Query:
 
     history: Sequence[str] | None = None
     times: Sequence[int] | None = None
+    baskets: Sequence[str | int] | None = None
     user_id: str | None = None
     k: int = 10
     exclude: Sequence[str] = ()
@@ -75,17 +81,25 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
+class _Events:
+    """A history in dense indices, oldest first; times are 0 where not known."""
+
+    items: Int64
+    times: Int64
+    baskets: Int64
+    unknown: list[str] = field(default_factory=list)
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
 class _Resolved:
     """A query in dense indices."""
 
     query: Query
-    history: Int64
-    times: Int64
+    history: _Events
     closed: Int64
     allowed: Int64 | None
-    unknown: list[str]
     unknown_allowed: list[str]
-    fallback: str | None
 
 
 class Recommender:
@@ -195,53 +209,73 @@ class Recommender:
         _check_k(query.k)
         if (query.history is None) == (query.user_id is None):
             raise DataError("give either a history or a user_id, not both and not neither")
-        history, times, unknown, fallback = self._history(query)
+        history = self._history(query)
         closed = self.bundle.item_ids.encode(query.exclude).astype(np.int64)
         if query.exclude_seen:
-            closed = np.concatenate([history, closed])
+            closed = np.concatenate([history.items, closed])
         allowed, unknown_allowed = None, list[str]()
         if query.allow is not None:
             allowed = self.bundle.item_ids.encode(query.allow).astype(np.int64)
             unknown_allowed = self.unknown_items(query.allow)
             allowed = np.unique(allowed[allowed != PAD])
-        return _Resolved(query, history, times, closed, allowed, unknown, unknown_allowed, fallback)
+        return _Resolved(query, history, closed, allowed, unknown_allowed)
 
-    def _history(self, query: Query) -> tuple[Int64, Int64, list[str], str | None]:
-        """Return `(items, times, unknown ids, fallback)` of a query; times are 0 where not known."""
+    def _history(self, query: Query) -> _Events:
+        """Return the known events of a query in their order."""
         if query.history is None:
-            return self._user_history(str(query.user_id))
+            return self._user_history(query)
         items = self.bundle.item_ids.encode(query.history).astype(np.int64)
-        times = np.zeros(len(items), dtype=np.int64)
+        _check_length("times", query.times, items)
+        _check_length("baskets", query.baskets, items)
+        order, times = np.arange(len(items)), np.zeros(len(items), dtype=np.int64)
         if query.times is not None:
-            if len(query.times) != len(items):
-                raise DataError(f"{len(query.times)} times for a history of {len(items)} items")
             times = np.asarray(query.times, dtype=np.int64)
             order = np.argsort(times, kind="stable")
-            items, times = items[order], times[order]
-        known = items != PAD
-        unknown = self.unknown_items(query.history) if not known.all() else []
+        order = order[items[order] != PAD]
+        unknown = self.unknown_items(query.history) if len(order) < len(items) else []
         fallback = None
-        if not known.any():
+        if not len(order):
             fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
-        return items[known], times[known], unknown, fallback
+        baskets = np.arange(len(order))
+        if self.bundle.model.reads_baskets:
+            baskets = self._baskets(query, times, order)
+            inside = np.argsort(baskets, kind="stable")
+            order, baskets = order[inside], baskets[inside]
+        return _Events(items[order], times[order], baskets, unknown, fallback)
 
-    def _user_history(self, user_id: str) -> tuple[Int64, Int64, list[str], str | None]:
+    def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
+        """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""
+        if query.baskets is not None:
+            return number_labels([query.baskets[place] for place in order.tolist()])
+        if query.times is None:
+            return np.arange(len(order))
+        slots = baskets_of_times(times[order], self.bundle.basket_minutes)
+        return number_labels(slots.tolist())
+
+    def _user_history(self, query: Query) -> _Events:
+        """Return the events of a user that travel in the bundle."""
+        if query.times is not None or query.baskets is not None:
+            raise DataError("times and baskets belong to a history; a user_id has its own")
         users, recent = self.bundle.user_ids, self.bundle.recent
-        user = -1 if users is None else int(users.encode([user_id])[0])
+        user = -1 if users is None else int(users.encode([str(query.user_id)])[0])
         nothing = np.zeros(0, dtype=np.int64)
         if user < 0 or recent is None:
-            return nothing, nothing, [], UNKNOWN_USER
+            return _Events(nothing, nothing, nothing, fallback=UNKNOWN_USER)
         part = slice(int(recent.offsets[user]), int(recent.offsets[user + 1]))
         items = recent.items[part].astype(np.int64)
         times = np.zeros_like(items) if recent.timestamps is None else recent.timestamps[part]
-        return items, times, [], None if len(items) else EMPTY_HISTORY
+        baskets = np.arange(len(items)) if recent.baskets is None else recent.baskets[part]
+        fallback = None if len(items) else EMPTY_HISTORY
+        return _Events(items, times, baskets.astype(np.int64), fallback=fallback)
 
     def _batch(self, resolved: Sequence[_Resolved]) -> SequenceBatch:
         """Pack the newest events of all queries."""
-        n = self.bundle.model.max_length
-        histories = [r.history[-n:].tolist() for r in resolved]
-        times = [r.times[-n:].tolist() for r in resolved] if self._clock else None
-        return batch_from_lists(histories, times, n).to(self._device)
+        n, model = self.bundle.model.max_length, self.bundle.model
+        some = [r.history for r in resolved]
+        items = [events.items[-n:].tolist() for events in some]
+        times = [events.times[-n:].tolist() for events in some] if self._clock else None
+        baskets = [e.baskets[-n:].tolist() for e in some] if model.reads_baskets else None
+        return batch_from_lists(items, times, n, baskets).to(self._device)
 
     def _encode(self, batch: SequenceBatch) -> Tensor:
         """Return query vectors [B, D] where there is an index, else all scores [B, n_items + 1]."""
@@ -272,13 +306,15 @@ class Recommender:
             columns, mine = self.bundle.index.columns, torch.from_numpy(known)
             unit = columns[:, mine] / self._norms[mine]  # [D, B]
             return (unit.T @ columns).div_(self._norms)
-        batch = batch_from_lists(own, [[0]] * len(own) if self._clock else None, 1)
+        zeros = [[0]] * len(own)
+        batch = batch_from_lists(own, zeros if self._clock else None, 1, zeros)
         return self.bundle.model.score(batch.to(self._device)).float().cpu().clone()
 
     def _answer(self, r: _Resolved, items: list[int], scores: list[float]) -> Recommendation:
         k = r.query.k
         names = [self._ids[i] for i in items[:k]]
-        return Recommendation(names, scores[:k], r.unknown, r.unknown_allowed, r.fallback)
+        unknown, fallback = r.history.unknown, r.history.fallback
+        return Recommendation(names, scores[:k], unknown, r.unknown_allowed, fallback)
 
     def _table(self, users: list[str], answers: list[Recommendation]) -> pl.DataFrame:
         lengths = [len(a.items) for a in answers]
@@ -324,6 +360,13 @@ def _pairs(items: Tensor, scores: Tensor) -> list[tuple[list[int], list[float]]]
     lengths = (items >= 0).sum(1).tolist()
     rows = zip(items.tolist(), scores.tolist(), lengths, strict=True)
     return [(i[:n], s[:n]) for i, s, n in rows]
+
+
+def _check_length(name: str, values: Sequence[object] | None, items: Int64) -> None:
+    if values is not None and len(values) != len(items):
+        raise DataError(
+            f"{len(values)} {name} for a history of {len(items)} items; give one for each item"
+        )
 
 
 def _check_k(k: int) -> None:

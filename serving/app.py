@@ -194,27 +194,24 @@ def _add_operation(app: FastAPI) -> None:
 
 def to_query(body: RecommendRequest) -> tuple[Query, int]:
     """Return the query of a request body and how many of its oldest events were dropped."""
-    history: list[str] | None = None
-    times: list[int] | None = None
-    dropped = 0
-    if body.history is not None:
-        events: Sequence[str | int | Event] = body.history
-        if events and isinstance(events[0], Event):
-            timed = sorted((e for e in events if isinstance(e, Event)), key=lambda e: e.time)
-            times = [e.time for e in timed[-MAX_HISTORY:]]
-            events = [e.item for e in timed]
-        dropped = max(0, len(events) - MAX_HISTORY)
-        history = [str(item) for item in events[dropped:]]
+    events = list(body.history or [])
+    timed = [event for event in events if isinstance(event, Event)]
+    order = list(range(len(events)))
+    if timed:
+        order.sort(key=lambda place: timed[place].time)
+    kept = order[-MAX_HISTORY:]
+    items = [str(timed[place].item if timed else events[place]) for place in kept]
     query = Query(
-        history=history,
-        times=times,
+        history=None if body.history is None else items,
+        times=[timed[place].time for place in kept] if timed else None,
+        baskets=None if body.baskets is None else [str(body.baskets[place]) for place in kept],
         user_id=None if body.user_id is None else str(body.user_id),
         k=body.k,
         exclude=[str(i) for i in body.exclude],
         allow=None if body.allow is None else [str(i) for i in body.allow],
         exclude_seen=body.exclude_seen,
     )
-    return query, dropped
+    return query, len(order) - len(kept)
 
 
 def _service(request: Request) -> Service:

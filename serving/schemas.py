@@ -40,6 +40,7 @@ class RecommendRequest(_Body):
             "examples": [
                 {"history": ["318", "296", "593"], "k": 5},
                 {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
+                {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
                 {"user_id": "15", "k": 20, "exclude_seen": False},
             ]
         }
@@ -48,6 +49,13 @@ class RecommendRequest(_Body):
     history: Annotated[list[Id] | list[Event], Field(max_length=MAX_IDS)] | None = Field(
         None,
         description=f"Item ids, oldest first, or items with times. The newest {MAX_HISTORY} count.",
+    )
+    baskets: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = Field(
+        None,
+        description=(
+            "A label for each item of the history, equal for items that were one basket; read by "
+            "models of baskets as sets only, which otherwise go by the times, if there are any."
+        ),
     )
     user_id: Id | None = Field(None, description="A user whose recent events are in the bundle.")
     k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
@@ -64,6 +72,19 @@ class RecommendRequest(_Body):
         if (self.history is None) == (self.user_id is None):
             found = "neither" if self.history is None else "both"
             raise ValueError(f"give exactly one of history and user_id (got {found})")
+        return self
+
+    @model_validator(mode="after")
+    def _a_basket_for_each_item(self) -> RecommendRequest:
+        if self.baskets is None:
+            return self
+        if self.history is None:
+            raise ValueError("baskets belong to a history; a user_id has its own")
+        if len(self.baskets) != len(self.history):
+            raise ValueError(
+                f"{len(self.baskets)} baskets for a history of {len(self.history)} items; "
+                "give one for each item"
+            )
         return self
 
 

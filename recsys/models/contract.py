@@ -15,10 +15,12 @@ class Model(nn.Module, ABC):
     """A ranking model over a fixed catalogue of `n_items` items (indices 1..n_items, 0 is PAD).
 
     Built from its configuration alone; its whole state is tensors (`state_dict`), so a bundle needs
-    no pickle. A model reads at most the newest `max_length` events of a history.
+    no pickle. A model reads at most the newest `max_length` events of a history, and the baskets of a
+    batch only if it says so by `reads_baskets`; it then cannot do without them.
     """
 
     max_length: int
+    reads_baskets: bool = False
 
     def __init__(self, n_items: int) -> None:
         super().__init__()

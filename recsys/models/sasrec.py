@@ -32,7 +32,7 @@ class SASRec(EncoderModel):
         super().__init__(n_items, config.width)
         self.max_length = config.max_length
         self.normalise = config.normalise
-        self.baskets = config.baskets
+        self.reads_baskets = config.baskets == "set"
         self.item_table = nn.Embedding(n_items + 1, config.width, padding_idx=PAD)
         self.position_table = (
             nn.Embedding(config.max_length, config.width) if config.positions == "learned" else None
@@ -70,7 +70,7 @@ class SASRec(EncoderModel):
 
     def _order(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return `(positions [R, L], attention mask [R, 1, L, L])`: of events, or of baskets as sets."""
-        if self.baskets == "ordered":
+        if not self.reads_baskets:
             return batch.positions, causal_segment_mask(batch.segments)
         if batch.baskets is None:
             raise DataError(

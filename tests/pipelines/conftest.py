@@ -35,7 +35,8 @@ def fitted_experiment(
     pl.DataFrame({"user_id": users}).write_parquet(prepared / "users.parquet")
     (prepared / "splits" / "main" / "leakage.json").write_text('{"test": {"events": 40}}')
     rows = {"events": tiny_store.n_events, "users": tiny_store.n_users, "items": len(tiny_items)}
-    write_manifest(prepared, {"key": "prepared", "target": "next_event", "rows": rows})
+    meaning = {"target": "next_event", "config": {"data": config.data.model_dump(mode="json")}}
+    write_manifest(prepared, {"key": "prepared", "rows": rows, **meaning})
     tiny_store.save(features / "sequences")
     write_manifest(features, {"key": "features"})
     for name in config.models:

@@ -68,6 +68,22 @@ def test_the_best_on_validation_ndcg_is_published(
     assert find_bundle(path.parent) == path
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [({}, None), ({"basket_minutes": 30}, 30), ({"columns": {"basket_id": "cart"}}, None)],
+)
+def test_a_bundle_knows_how_times_make_baskets(
+    fitted_experiment: ExperimentConfig, report: Path, data: dict[str, Any], expected: float | None
+) -> None:
+    prepared = fitted_experiment.workspace / "prepared"
+    manifest = read_manifest(prepared)
+    if "columns" in data:
+        manifest["config"]["data"]["basket_minutes"] = 30  # not used: the column goes before it
+    manifest["config"]["data"] |= data
+    write_manifest(prepared, manifest)
+    assert load_bundle(publish(fitted_experiment, report)).basket_minutes == expected
+
+
 def test_a_bundle_counts_training_events_only(
     fitted_experiment: ExperimentConfig, report: Path, tiny_store: Any, tiny_split: Any
 ) -> None:

@@ -4,13 +4,16 @@ import json
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_bundle import N_ITEMS, item_name, make_bundle
+from tiny_bundle import N_ITEMS, SASREC, events, item_name, make_bundle
 
 from recsys.bundle import load_bundle
+from recsys.config import TrainingConfig
 from recsys.errors import ArtifactError
 from recsys.recommender import Query, Recommender
 from serving.app import create_app, to_query
@@ -89,6 +92,34 @@ def test_events_may_carry_times(client: TestClient) -> None:
     assert ask(client, history=timed) == ask(client, history=sorted_)
 
 
+def test_baskets_reach_the_model(tmp_path: Path) -> None:
+    training = TrainingConfig(objective="next_basket")
+    config = SASREC.model_copy(update={"baskets": "set", "training": training})
+    store = replace(events(), baskets=np.arange(events().n_events, dtype=np.int32) // 3)
+    path = make_bundle(tmp_path, config, store=store)
+    labels = Query(history=["i01", "i02", "i03"], baskets=["a", "a", "b"], k=5)
+    (expected,) = Recommender(load_bundle(path)).recommend([labels])
+    with TestClient(create_app(path)) as client:
+        answers = [
+            ask(client, history=["i01", "i02", "i03"], baskets=baskets, k=5)["items"]
+            for baskets in (["a", "a", "b"], [7, 7, 8], ["a", "a", "a"])
+        ]
+        assert ask(client, user_id="u07")["fallback"] is None
+    scores = [[row["score"] for row in answer] for answer in answers]
+    assert scores[0] == scores[1] == pytest.approx(expected.scores, rel=1e-5)
+    assert scores[0] != pytest.approx(scores[2], rel=1e-4)
+
+
+def test_baskets_move_with_their_items() -> None:
+    timed = [{"item": "b", "time": 30}, {"item": "a", "time": 10}, {"item": "c", "time": 20}]
+    body = RecommendRequest.model_validate({"history": timed, "baskets": [3, 1, "two"]})
+    query, _ = to_query(body)
+    assert (query.history, query.baskets) == (["a", "c", "b"], ["1", "two", "3"])
+    ids = [f"i{i}" for i in range(MAX_HISTORY + 3)]
+    query, dropped = to_query(RecommendRequest(history=ids, baskets=ids))
+    assert (query.history, query.baskets, dropped) == (ids[3:], ids[3:], 3)
+
+
 def test_users_of_the_bundle_and_strangers(client: TestClient, recommender: Recommender) -> None:
     (expected,) = recommender.recommend([Query(user_id="u07")])
     known = ask(client, user_id="u07")
@@ -136,6 +167,16 @@ def test_dropped_history_is_reported(client: TestClient) -> None:
         ({"history": [{"item": "i01"}]}, ["body.history", "time", "Field required"]),
         ({"history": [{"item": "i01", "time": 1}, "i02"]}, ["body.history"]),
         ({"history": ["i01"], "exclude": ["x"] * 10_001}, ["body.exclude", "at most 10000"]),
+        ({"history": ["i01"], "baskets": []}, ["0 baskets for a history of 1 items"]),
+        (
+            {"history": ["i01"], "baskets": [1, 2]},
+            ["2 baskets for a history of 1 items", "one for"],
+        ),
+        ({"history": [], "baskets": ["a"]}, ["1 baskets for a history of 0 items"]),
+        ({"user_id": "u01", "baskets": ["a"]}, ["baskets belong to a history"]),
+        ({"history": ["i01"], "baskets": "a"}, ["body.baskets", "valid list"]),
+        ({"history": ["i01"], "baskets": [None]}, ["body.baskets"]),
+        ({"history": ["i01"], "baskets": ["x"] * 10_001}, ["body.baskets", "at most 10000"]),
         ({"history": ["i01"], "exclude_seen": "yes"}, ["body.exclude_seen", "valid boolean"]),
         (["i01"], ["body"]),
         (None, ["body"]),
