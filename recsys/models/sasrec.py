@@ -68,6 +68,24 @@ class SASRec(EncoderModel):
         x = self.norm(x)
         return F.normalize(x, dim=-1) if self.normalise else x
 
+    def encode_sequences(self, batch: SequenceBatch) -> Tensor:
+        """Return one vector per sequence, float [B, D]; an empty one gets `default_query`.
+
+        With baskets as sets it is the mean over the places of the newest basket: which of them comes
+        last is an accident.
+        """
+        if not self.reads_baskets or batch.baskets is None or batch.items.numel() == 0:
+            return super().encode_sequences(batch)
+        length = batch.items.shape[1]
+        row, column = batch.last.clamp(min=0) // length, batch.last.clamp(min=0) % length  # [B]
+        newest = (batch.segments[row] == batch.segments[row, column, None]) & (
+            batch.baskets[row] == batch.baskets[row, column, None]
+        )  # [B, L]
+        share = newest / newest.sum(1, keepdim=True)  # [B, L]
+        queries = torch.einsum("bl,bld->bd", share, self.hidden(batch)[row])  # [B, D]
+        queries = F.normalize(queries, dim=-1) if self.normalise else queries
+        return torch.where(batch.last[:, None] < 0, self.default_query, queries)
+
     def _order(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return `(positions [R, L], attention mask [R, 1, L, L])`: of events, or of baskets as sets."""
         if not self.reads_baskets:
