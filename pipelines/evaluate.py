@@ -16,7 +16,7 @@ from pipelines.ray_session import map_partitions, ray_session, worker_count
 from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 from recsys.schema import SplitName
 
@@ -66,11 +66,6 @@ def evaluate(config: ExperimentConfig) -> Path:
     `metrics.json` and `comparisons.json` are lists of rows, `targets/` has the rows they are derived
     from, `report.html` shows them.
     """
-    if config.evaluation.baseline not in (None, *config.models):
-        raise ConfigError(
-            f"evaluation.baseline is {config.evaluation.baseline!r}; "
-            f"the models are {', '.join(config.models)}"
-        )
     asked = exams(config)
     runs = {(fold, name): open_run(config, name, fold) for fold, name in _fitted(config)}
     key = _key(config, asked, runs)

@@ -11,7 +11,7 @@ from pipelines.index import index_directory, index_key
 from pipelines.runs import Run, dataset_name, is_learned, last_fold, open_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
 from recsys.schema import BASKET
 
@@ -41,10 +41,6 @@ def publish(config: ExperimentConfig, report: Path) -> Path:
     """
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     name = config.publish.model or best_model(config, rows)
-    if name not in config.models:
-        raise ConfigError(
-            f"publish.model is {name!r}; the configuration has: {', '.join(config.models)}"
-        )
     run = open_run(config, name, last_fold(config))
     key = _key(run, report)
     directory = bundles_directory(config)

@@ -125,11 +125,126 @@ def test_every_problem_is_listed_at_once() -> None:
         ("data.time_unit", "minutes"),
         ("evaluation.level", 1.0),
         ("models.deep", {"kind": "sasrec", "width": 65, "heads": 2}),
+        *(("evaluation.ks", value) for value in ([], [0], [5, 5, -1], [5, 5], [True], [2.5])),
+        *(("evaluation.exclude", value) for value in (0, -3, True, 1.5, "sen")),
+        *(("evaluation.splits", value) for value in ([], ["test", "test"], ["train"])),
+        *((f"ray.{key}", value) for key in ("workers", "partitions") for value in (0, -2, True)),
+        *(("models", {name: {"kind": "pop"}}) for name in ("a/b", "../x", "", "a b", ".a")),
+        ("evaluation.baseline", "nope"),
+        ("publish.model", "nope"),
     ],
 )
 def test_values_that_are_not_allowed(place: str, value: Any) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         parse_config(raw_with(place, value))
+    first, *lines = str(caught.value).splitlines()
+    assert first == "configuration is not valid:"
+    for line in lines:  # the place is as the file says it, down to the part that is wrong
+        assert line.startswith(f"  {place}") and "Value error" not in line
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("evaluation.ks", [10, 1]),
+        ("evaluation.exclude", 3),
+        ("evaluation.exclude", "none"),
+        ("evaluation.baseline", "pop"),
+        ("publish.model", "pop"),
+        ("ray.workers", 2),
+        ("ray.partitions", "auto"),
+    ],
+)
+def test_values_at_the_edge_of_what_is_allowed(place: str, value: Any) -> None:
+    section, key = place.split(".")
+    assert getattr(getattr(parse_config(raw_with(place, value)), section), key) == value
+
+
+DEEP = {"kind": "sasrec"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (
+            {"models": {"deep": DEEP | {"dim": 3, "heads": 1}}},
+            "models.deep.dim: unknown key. Allowed for kind sasrec: baskets, block, blocks, "
+            "dropout, ffn, heads, kind, max_length, normalise, positions, training, width.",
+        ),
+        (
+            {"models": {"deep": DEEP | {"training": {"loss": {"knd": 1}}}}},
+            "models.deep.training.loss.knd: unknown key; did you mean 'kind'? Allowed here: alpha, "
+            "gbce_t, kind, label_smoothing, logq, memory_mb, negatives, sampler, share, temperature.",
+        ),
+        (
+            {"models": {"deep": DEEP | {"width": 16, "heads": 3}}},
+            "models.deep: width (16) must be a multiple of heads (3)",
+        ),
+        (
+            {"models": {"deep": DEEP | {"width": "wide"}}},
+            "models.deep.width: Input should be a valid integer, unable to parse string as an "
+            "integer (got 'wide')",
+        ),
+        (
+            {"models": {"flat": {"history": 3}}},
+            "models.flat.kind: missing; add one of pop, own_pop, markov, item_knn, sasrec",
+        ),
+        (
+            {"split": {"kind": "leave_on_out"}},
+            "split.kind: 'leave_on_out' is not known; did you mean 'leave_one_out'? Allowed here: "
+            "global_time, leave_one_out, last_n, rolling, continuation.",
+        ),
+        (
+            {"split": {"n": 3}},
+            "split.n: unknown key. Allowed for kind global_time: kind, test, test_from, "
+            "validation, validation_from.",
+        ),
+        (
+            {"evaluation": {"exclude": 0}},
+            "evaluation.exclude: Input should be 'seen' or 'none'; or: Input should be greater "
+            "than or equal to 1 (got 0)",
+        ),
+        (
+            {"evaluation": {"ks": [3, 5, 3]}},
+            "evaluation.ks: each value once, but 3 is repeated (got [3, 5, 3])",
+        ),
+        (
+            {"evaluation": {"baseline": "nope"}},
+            "evaluation.baseline: 'nope' is no model of this configuration; it has pop",
+        ),
+        (
+            {"data": {"events": ["a"], "clock": "none"}},
+            "split.kind: global_time compares times between users, but data.clock is none; use "
+            "leave_one_out, last_n or continuation",
+        ),
+        (
+            {"data": {"filters": {"event_types": [["a"]]}}},
+            "data.filters.event_types.0: Input should be a valid string (got ['a'])",
+        ),
+    ],
+)
+def test_an_error_says_the_place_the_value_and_what_is_allowed(
+    raw: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL | raw)
+    assert str(caught.value) == f"configuration is not valid:\n  {line}"
+
+
+def test_what_does_not_fit_together_is_listed_at_once() -> None:
+    raw = MINIMAL | {"evaluation": {"baseline": "a"}, "publish": {"model": "b"}}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    places = [line.split(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert places == ["  evaluation.baseline", "  publish.model"]
+
+
+def test_gbce_wants_negatives_that_it_can_count() -> None:
+    loss = {"kind": "gbce", "sampler": "in_batch"}
+    with pytest.raises(ConfigError, match=r"models\.deep\.training\.loss: kind gbce .* in_batch"):
+        parse_config(raw_with("models.deep", DEEP | {"training": {"loss": loss}}))
+    for allowed in ({"kind": "bce"}, {"sampler": "popularity"}):
+        parse_config(raw_with("models.deep", DEEP | {"training": {"loss": loss | allowed}}))
 
 
 @pytest.mark.parametrize("clock", ["relative", "none"])
@@ -148,6 +263,7 @@ def test_splits_by_time_need_a_clock_that_users_share(clock: str, split: str) ->
         ({"kind": "rolling", "folds": 4}, RollingSplit),
         ({"kind": "continuation", "hide": "random"}, ContinuationSplit),
         ({"kind": "global_time", "test_from": "2024-01-01"}, GlobalTimeSplit),
+        ({"test": 0.2}, GlobalTimeSplit),
     ],
 )
 def test_the_kind_chooses_the_section(split: dict[str, Any], kind: type) -> None:
@@ -182,7 +298,19 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
     assert list(config.models) == ["pop", "deep"]
 
 
-@pytest.mark.parametrize("override", ["seed", "=3", "name.first=x", "seed=[1"])
+def test_overrides_of_a_section_that_is_not_there_and_of_text_that_is_no_yaml(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load_config(path, ["split.test=0.2", "data.time_format=%Y: %m"])
+    assert config.split == GlobalTimeSplit(test=0.2)
+    assert config.data.time_format == "%Y: %m"
+    assert load_config(path, ["data.time_format=%Y"]).data.time_format == "%Y"
+    with pytest.raises(ConfigError, match=r"seed: .*valid integer.*got '\[1'"):
+        load_config(path, ["seed=[1"])
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "name.first=x"])
 def test_an_override_that_says_nothing_is_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="override"):
         load_config(write(tmp_path, MINIMAL), [override])
@@ -216,6 +344,11 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
         load_config(tmp_path / "nowhere.yaml")
+    write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=rf"nowhere\.yaml .*; {tmp_path} holds mine\.yaml$"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match=rf"{tmp_path} is a directory; name a YAML file in it"):
+        load_config(tmp_path)
 
 
 def test_the_file_is_never_executed(tmp_path: Path) -> None:

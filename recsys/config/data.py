@@ -134,7 +134,15 @@ class ContinuationSplit(Section):
     """Share of each such list that is hidden, at least one item, leaving at least one."""
 
 
+def _kind_by_default(value: Any) -> Any:
+    """Let a split that does not say its kind be the default one, so `split.test=0.2` is enough."""
+    if isinstance(value, dict) and "kind" not in value:
+        return {"kind": "global_time", **value}
+    return value
+
+
 SplitConfig = Annotated[
     GlobalTimeSplit | LeaveOneOutSplit | LastNSplit | RollingSplit | ContinuationSplit,
     Field(discriminator="kind"),
+    BeforeValidator(_kind_by_default),
 ]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
-from recsys.config.section import Section
+from recsys.config.section import NAME, Count, Section
+
+
+def _without_repeats(values: list[Any]) -> list[Any]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"each value once, but {', '.join(map(str, repeated))} is repeated")
+    return values
 
 
 class IndexConfig(Section):
@@ -32,8 +39,11 @@ class IndexConfig(Section):
 class EvaluationConfig(Section):
     """What is measured, on which targets."""
 
-    ks: list[int] = [1, 5, 10, 20]
-    exclude: Literal["seen", "none"] | int = "seen"
+    ks: Annotated[list[Count], Field(min_length=1), AfterValidator(_without_repeats)] = Field(
+        default=[1, 5, 10, 20]
+    )
+    """Cut-offs of the metrics."""
+    exclude: Literal["seen", "none"] | Count = "seen"
     """Never recommend seen items, or only those of the newest n events (a repeat window), or none."""
     repeats: Literal["drop", "miss"] = "drop"
     """Targets that the exclusion forbids: left out (and counted), or kept as misses."""
@@ -46,7 +56,9 @@ class EvaluationConfig(Section):
     """The most popular share of items is `head`, the rest with training events `tail`."""
     baseline: str | None = None
     """Model that all others are tested against; by default all pairs."""
-    splits: list[Literal["validation", "test"]] = ["test"]
+    splits: Annotated[
+        list[Literal["validation", "test"]], Field(min_length=1), AfterValidator(_without_repeats)
+    ] = ["test"]
 
 
 class PublishConfig(Section):
@@ -65,9 +77,9 @@ class RayConfig(Section):
 
     address: str | None = None
     """A cluster; a local Ray in this machine by default."""
-    workers: int | Literal["auto"] = "auto"
+    workers: Count | Literal["auto"] = "auto"
     """Parallel tasks of prepare and features."""
-    partitions: int | Literal["auto"] = "auto"
+    partitions: Count | Literal["auto"] = "auto"
     """User partitions; `auto` aims at two million events each."""
     train_workers: int = Field(1, ge=1)
     """Data-parallel training processes."""
@@ -87,13 +99,14 @@ class TrackingConfig(Section):
 class ExperimentConfig(Section):
     """One experiment: a data set, a split, the models compared on it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     seed: int = Field(0, ge=0)
     output: Path = Path("out")
     """Everything is written below `output/name`."""
     data: DataConfig
     split: SplitConfig = GlobalTimeSplit()
-    models: dict[str, ModelConfig] = Field(min_length=1)
+    models: dict[Annotated[str, Field(pattern=NAME)], ModelConfig] = Field(min_length=1)
+    """Any names, of the same letters as `name`; every model is evaluated on the same targets."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()
@@ -107,10 +120,22 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:
+        problems = []
         absolute = self.split.kind in ("global_time", "rolling")
         if absolute and self.data.clock != "absolute" and self.data.preset is None:
-            raise ValueError(
-                f"split {self.split.kind} compares times between users, but data.clock is "
+            problems.append(
+                f"split.kind: {self.split.kind} compares times between users, but data.clock is "
                 f"{self.data.clock}; use leave_one_out, last_n or continuation"
             )
+        chosen = {
+            "evaluation.baseline": self.evaluation.baseline,
+            "publish.model": self.publish.model,
+        }
+        problems += [
+            f"{place}: {name!r} is no model of this configuration; it has {', '.join(self.models)}"
+            for place, name in chosen.items()
+            if name is not None and name not in self.models
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self

@@ -63,6 +63,16 @@ class LossConfig(Section):
     memory_mb: float = Field(256.0, gt=0)
     """Largest block of logits held at once."""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> LossConfig:
+        if self.kind == "gbce" and self.sampler == "in_batch":
+            # beta is made for `negatives` draws; here a step has as many as its batch has tokens.
+            raise ValueError(
+                "kind gbce is calibrated for the number of negatives, which sampler in_batch leaves "
+                "to the batch; use sampler: uniform or popularity, or kind: bce or sampled_softmax"
+            )
+        return self
+
 
 class TrainingConfig(Section):
     """How a learned model is fitted."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""What an experiment or a model may be called: directories are named after it."""
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+"""A whole number from one on; `true` is none."""
 
 
 class Section(BaseModel):

@@ -136,8 +136,13 @@ def test_backward_twice_gives_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["softmax", "sampled_softmax", "gbce", "bce", "bpr"])
-@pytest.mark.parametrize("sampler", ["uniform", "in_batch"])
+@pytest.mark.parametrize(
+    ("kind", "sampler"),
+    [
+        *(("softmax", "uniform"), ("sampled_softmax", "uniform"), ("sampled_softmax", "in_batch")),
+        *(("bce", "uniform"), ("bce", "in_batch"), ("bpr", "in_batch"), ("gbce", "uniform")),
+    ],
+)
 def test_no_tokens_cost_nothing(kind: str, sampler: str) -> None:
     queries, targets, table = problem(0, 5, 3)
     loss = build_loss(LossConfig(kind=kind, sampler=sampler), np.ones(6, dtype=np.int64), 1)  # type: ignore[arg-type]
@@ -170,6 +175,17 @@ def test_build_loss_names_what_smoothing_cannot_do() -> None:
         config = LossConfig(kind=kind, label_smoothing=0.1)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"label_smoothing is 0.1.*kind: softmax"):
             build_loss(config, counts, 10)
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "popularity"])
+@pytest.mark.parametrize("share", ["token", "batch"])
+def test_gbce_is_calibrated_for_the_negatives_that_are_drawn(sampler: str, share: str) -> None:
+    config = LossConfig(kind="gbce", negatives=10, gbce_t=1, sampler=sampler, share=share)  # type: ignore[arg-type]
+    loss = build_loss(config, np.ones(102, dtype=np.int64), 7)
+    assert isinstance(loss, BCE)
+    drawn, _ = loss.sampler(torch.arange(1, 8))
+    # t = 1: beta is the rate at which an item other than the target is drawn.
+    assert loss.beta == pytest.approx(drawn.shape[-1] / (101 - 1))
 
 
 def test_build_loss_passes_the_settings_on() -> None:

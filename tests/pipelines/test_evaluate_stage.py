@@ -14,7 +14,7 @@ from pipelines.evaluate import Exam, evaluate, exams, finished_report
 from pipelines.runs import dataset_name
 from recsys.config import ExperimentConfig, load_config
 from recsys.data.sequences import SequenceStore, Split
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.evaluation.targets_file import read_targets
 from recsys.manifest import read_manifest
 
@@ -132,12 +132,6 @@ def test_another_question_is_another_report(
         finished_report(config)
     assert evaluate(config) != first
     assert first.is_dir(), "the older report stays"
-
-
-def test_a_baseline_that_is_no_model(write_config: Callable[..., Path]) -> None:
-    config = load_config(write_config(evaluation={"baseline": "popp"}))
-    with pytest.raises(ConfigError, match="the models are pop, markov, sasrec"):
-        evaluate(config)
 
 
 def test_models_that_are_not_trained(

@@ -13,7 +13,7 @@ from pipelines import publish as stage
 from pipelines.publish import PUBLISHED, best_model, find_bundle, publish, read_record
 from recsys.bundle import load_bundle
 from recsys.config import ExperimentConfig, load_config
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, read_manifest, write_manifest
 
 
@@ -121,14 +121,6 @@ def test_a_named_model_is_published(
 ) -> None:
     config = load_config(write_config(publish={"model": "pop"}, tracking={"enabled": False}))
     assert publish(config, report).name.startswith("tiny-pop@")
-
-
-def test_a_model_that_is_not_there(
-    fitted_experiment: ExperimentConfig, report: Path, write_config: Callable[..., Path]
-) -> None:
-    config = load_config(write_config(publish={"model": "popp"}))
-    with pytest.raises(ConfigError, match="has: pop, markov, sasrec"):
-        publish(config, report)
 
 
 def test_a_learned_model_without_its_index(
