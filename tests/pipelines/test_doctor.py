@@ -85,6 +85,15 @@ def test_half_precision_depends_on_the_processor(capability: str, word: str) -> 
     assert word in doctor._half_precision(capability)
 
 
+def test_a_remedy_with_brackets_can_be_typed_as_it_is_shown() -> None:
+    out = io.StringIO()
+    remedy = "if you want it: pip install 'recsys[features]'"
+    findings = [Finding("feast", "not installed", "note", remedy), Finding("[/x]", "[y]", "ok")]
+    render(findings, Console(file=out, width=120))
+    assert remedy in out.getvalue()
+    assert "[/x]" in out.getvalue() and "[y]" in out.getvalue()
+
+
 def test_the_table_shows_every_remedy() -> None:
     out = io.StringIO()
     findings = [Finding("a", "1"), Finding("b", "2", "bad", "do this"), Finding("c", "3", "note")]
