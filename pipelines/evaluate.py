@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipelines.ray_session import map_partitions, ray_session, worker_count
 from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
+from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
@@ -82,7 +83,10 @@ def evaluate(config: ExperimentConfig) -> Path:
         comparisons = [row for exam in asked for row in _compare(exam, work)]
         _write_json(work / METRICS, rows)
         _write_json(work / COMPARISONS, comparisons)
-        _write_page(config, asked, rows, comparisons, work / PAGE)
+        training = training_facts(
+            {shown_name(name, fold): run.manifest for (fold, name), run in runs.items()}
+        )
+        _write_page(config, asked, rows, comparisons, training, work / PAGE)
         manifest.update(
             models=list(config.models),
             exams=[{"fold": exam.fold, "split": exam.split} for exam in asked],
@@ -167,6 +171,7 @@ def _write_page(
     asked: Sequence[Exam],
     rows: list[MetricRow],
     comparisons: list[dict[str, Any]],
+    training: list[dict[str, str]],
     path: Path,
 ) -> None:
     """Write the report as a page that says what its figures stand on."""
@@ -177,7 +182,8 @@ def _write_page(
         fold: json.loads((prepared / "splits" / fold / "leakage.json").read_text(encoding="utf-8"))
         for fold in dict.fromkeys(exam.fold for exam in asked)
     }
-    write_report(path, f"{config.name}: models compared", about(config), rows, comparisons, leakage)
+    title = f"{config.name}: models compared"
+    write_report(path, title, about(config), rows, comparisons, leakage, training)
 
 
 def about(config: ExperimentConfig) -> dict[str, str]:

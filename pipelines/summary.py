@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
+from recsys.manifest import read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +28,7 @@ Row = dict[str, Any]
 
 
 def print_summary(config: ExperimentConfig, report: Path, bundle: Path, console: Console) -> None:
-    """Print a table for every dataset and split that the configuration asks for, then the paths."""
+    """Print a table for every dataset and split that is asked for, the trainings, then the paths."""
     rows: list[Row] = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     comparisons: list[Row] = json.loads((report / "comparisons.json").read_text(encoding="utf-8"))
     for dataset in _distinct(row["dataset"] for row in rows):
@@ -39,6 +41,9 @@ def print_summary(config: ExperimentConfig, report: Path, bundle: Path, console:
             console.print(table)
             for line in comparison_lines(comparisons, dataset, split):
                 console.print(line, highlight=False, markup=False)
+    if trainings := training_facts(_manifests(config, report)):
+        console.print()
+        console.print(training_table(trainings))
     console.print()
     for label, path in (("report", report / "report.html"), ("bundle", bundle)):
         console.print(f"{label}  {shown(path)}", highlight=False, markup=False, soft_wrap=True)
@@ -68,6 +73,28 @@ def model_table(config: ExperimentConfig, rows: list[Row], title: str) -> Table:
         users = found[COLUMNS[0][0].lower(), COLUMNS[0][1]]["users"] if found else 0
         table.add_row(model, *cells, f"{users:,}")
     return table
+
+
+def training_table(rows: list[dict[str, str]]) -> Table:
+    """Return a table of what the learned models' trainings took."""
+    from rich.table import Table
+
+    table = Table(title="training", title_justify="left", box=None, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def _manifests(config: ExperimentConfig, report: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifests of the runs that a report measured, by the name to show."""
+    runs: dict[str, str] = read_manifest(report)["runs"]
+    return {
+        shown_name(name, fold): read_manifest(config.workspace / "runs" / directory)
+        for key, directory in runs.items()
+        for fold, name in [key.split("/")]
+    }
 
 
 def figure(row: Row | None) -> str:

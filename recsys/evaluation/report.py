@@ -60,6 +60,7 @@ def write_report(
     rows: Sequence[MetricRow],
     comparisons: Sequence[Mapping[str, Any] | Comparison],
     leakage: Mapping[str, Mapping[str, Any]] | None = None,
+    training: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write the report of all data sets and splits in `rows` to `path`.
 
@@ -70,6 +71,7 @@ def write_report(
         rows: metric rows of all models.
         comparisons: rows of `compare_models`; a `dataset` key tells folds apart where there is one.
         leakage: name of a fold -> its leakage table, nested mappings are flattened.
+        training: a row for every learned model, heading -> text, all with the same headings.
     """
     parts = [heading(title, 1), facts(about.items())]
     for exam in dict.fromkeys((row["dataset"], row["split"]) for row in rows):
@@ -78,6 +80,8 @@ def write_report(
             row for row in comparisons if (row.get("dataset", exam[0]), row["split"]) == exam
         ]
         parts += _exam_parts(exam, mine, compared)
+    if training:
+        parts += [heading("Training"), _training_table(training)]
     for name, counts in (leakage or {}).items():
         cells = [[Cell(key), Cell(_plain(value))] for key, value in _flatten(counts)]
         parts += [
@@ -96,14 +100,12 @@ def _exam_parts(
     ks = sorted({row["k"] for row in rows if row["k"] is not None})
     k = min(ks, key=lambda value: (abs(value - PREFERRED_K), value))
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    headline: list[tuple[str, int | None]]
-    headline = [(metric, k) for metric in metrics if (models[0], metric, k) in whole]
-    headline += [(metric, None) for metric in metrics if (models[0], metric, None) in whole]
+    headline = [*_measured(metrics, [k], whole), *_measured(metrics, [None], whole)]
     parts = [heading(f"{exam[0]}: {exam[1]}")]
     parts.append(_model_table(f"At k = {k}", models, headline, whole))
     parts += [_bars(metric, k, models, whole) for metric in ("ndcg", "hr")]
     everything = [
-        _model_table(_label(metric), models, [(metric, cut) for cut in ks], whole)
+        _model_table(_label(metric), models, _measured([metric], [*ks, None], whole), whole)
         for metric in metrics
     ]
     parts.append(folded("All cut-offs", "".join(everything)))
@@ -114,6 +116,16 @@ def _exam_parts(
     parts += [heading("For whom", 3), _slice_table("ndcg", k, models, rows)]
     parts.append(folded("The same by hit rate", _slice_table("hr", k, models, rows)))
     return parts
+
+
+def _measured(
+    metrics: Sequence[str],
+    cuts: Sequence[int | None],
+    whole: Mapping[tuple[str, str, int | None], MetricRow],
+) -> list[tuple[str, int | None]]:
+    """Return the metrics and cut-offs that exist; None is a metric's figure without a cut-off."""
+    known = {(metric, k) for _, metric, k in whole}
+    return [(metric, k) for metric in metrics for k in cuts if (metric, k) in known]
 
 
 def _model_table(
@@ -186,6 +198,11 @@ def _comparison_table(comparisons: Iterable[Mapping[str, Any]]) -> str:
     ]
     header = ["models", "metric", "difference", "p", "p corrected", "users"]
     return table("Differences by user; marked where the corrected p is below .05", header, body)
+
+
+def _training_table(rows: Sequence[Mapping[str, str]]) -> str:
+    body = [[Cell(text) for text in row.values()] for row in rows]
+    return table("Learned models; padding: places of a batch without an event", [*rows[0]], body)
 
 
 def _figure(row: MetricRow, best: bool) -> Cell:

@@ -57,6 +57,7 @@ ROWS = [
     *(row(m, "gini", 10, v) for m, v in (("pop", 0.99), ("sas<rec>", 0.5))),
     *(row(m, "ild", 10, None) for m in ("pop", "sas<rec>")),
     *(row(m, "mrr", None, 0.3) for m in ("pop", "sas<rec>")),
+    *(row(m, "r_precision", None, v) for m, v in (("pop", 0.0321), ("sas<rec>", 0.0456))),
     *(row(m, "ndcg", 10, 0.05, "item cold") for m in ("pop", "sas<rec>")),
 ]
 COMPARISON = {
@@ -79,7 +80,8 @@ def document(tmp_path: Path) -> str:
     path = tmp_path / "report.html"
     about = {"date": "2024-02-29", "exclusion": "all seen items are excluded"}
     leakage = {"main": {"newest_training": 17, "test": {"unseen_items": 4}}}
-    write_report(path, "shop & co", about, ROWS, [COMPARISON], leakage)
+    training = [{"model": "sas<rec>", "epochs": "17", "training": "61.5 s", "padding": "2.4%"}]
+    write_report(path, "shop & co", about, ROWS, [COMPARISON], leakage, training)
     return path.read_text(encoding="utf-8")
 
 
@@ -106,6 +108,43 @@ def test_document_says_what_it_stands_on(document: str) -> None:
         *("5.0e-05", "0.0123", "Leakage: main", "newest training", "test: unseen items", "n/a"),
     ):
         assert expected in text, expected
+
+
+def tables(document: str) -> dict[str, list[list[str]]]:
+    """Return the cells of every table under its caption, a list a row, the header first."""
+    found = {}
+    for part in re.findall(r"<table>(.*?)</table>", document, re.DOTALL):
+        [caption] = re.findall(r"<caption>(.*?)</caption>", part)
+        rows = re.findall(r"<tr>(.*?)</tr>", part)
+        found[caption] = [
+            [re.sub("<.*?>", " ", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+            for row in rows
+        ]
+    return found
+
+
+def test_all_cut_offs_show_each_metric_at_the_ones_it_has(document: str) -> None:
+    rest = "; below each value its interval; the best is marked"
+    found = tables(document)
+    assert found[f"R-precision{rest}"] == [
+        ["model", "R-precision", "users"],
+        ["pop", "0.0321 0.0221 to 0.0521", "123"],
+        ["sas&lt;rec&gt;", "0.0456 0.0356 to 0.0656", "123"],
+    ]
+    assert found[f"NDCG{rest}"][0] == ["model", "NDCG@5", "NDCG@10", "users"]
+    assert found[f"HR{rest}"][0] == ["model", "HR@10", "users"]
+    cells = {cell for caption in found if rest in caption for row in found[caption] for cell in row}
+    assert "" not in cells and "0" not in cells
+
+
+def test_trainings_are_shown(document: str, tmp_path: Path) -> None:
+    [shown] = [rows for caption, rows in tables(document).items() if "Learned" in caption]
+    assert shown == [
+        ["model", "epochs", "training", "padding"],
+        ["sas&lt;rec&gt;", "17", "61.5 s", "2.4%"],
+    ]
+    write_report(tmp_path / "counted.html", "x", {}, ROWS, [])
+    assert "Training" not in (tmp_path / "counted.html").read_text(encoding="utf-8")
 
 
 def test_best_is_marked_and_for_gini_the_lowest(document: str) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from pipelines import summary
 from pipelines.summary import comparison_lines, figure, print_summary
 from recsys.config import load_config
+from recsys.manifest import write_manifest
 
 
 def row(
@@ -34,6 +35,17 @@ def comparison(**changes: Any) -> dict[str, Any]:
     base = {"dataset": "tiny", "split": "test", "metric": "ndcg", "k": 10}
     figures = {"difference": 0.0321, "low": 0.01, "high": 0.05, "p": 0.001, "p_holm": 0.002}
     return {**base, **figures, "model_a": "sasrec", "model_b": "pop", "users": 1234} | changes
+
+
+TRAINED = {
+    "epochs": 20,
+    "metrics": {
+        "best_epoch": 17.0,  # counted from zero
+        "padding_share": 0.0242,
+        "train_seconds": 2345.56,
+        "validation_seconds": 62.14,
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +90,11 @@ def test_the_summary_has_every_model_and_where_everything_is(
     rows += [row("pop", "hr", 10, 0.9, slice="tail"), row("pop", "hr", 10, 0.8, split="validation")]
     (report / "metrics.json").write_text(json.dumps(rows))
     (report / "comparisons.json").write_text(json.dumps([comparison()]))
+    runs = {"pop": {"epochs": 0, "metrics": {"train_seconds": 0.1}}, "sasrec": TRAINED}
+    for name, manifest in runs.items():
+        (tmp_path / "out/tiny/runs" / name).mkdir(parents=True)
+        write_manifest(tmp_path / "out/tiny/runs" / name, manifest)
+    write_manifest(report, {"runs": {f"main/{name}": name for name in runs}})
     out = io.StringIO()
     print_summary(config, report, bundle, Console(file=out, width=160))
     lines = out.getvalue().splitlines()
@@ -85,6 +102,8 @@ def test_the_summary_has_every_model_and_where_everything_is(
     assert heading.split() == ["model", "HR@10", "NDCG@10", "MRR", "coverage@10", "users"]
     models = [line.split()[0] for line in lines if "1,234" in line]
     assert models == ["pop", "markov", "sasrec"]
+    [training] = [line.split() for line in lines if "2,345.6 s" in line]
+    assert training == ["sasrec", "20", "18", "2,345.6", "s", "62.1", "s", "2.4%"]
     assert "0.9" not in out.getvalue() and "0.8" not in out.getvalue()
     assert "sasrec - pop: NDCG@10" in out.getvalue()
     assert lines[-3:] == [
