@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {
         "data": None if _data_dir() else "RECSYS_DATA_DIR names no folder with the data sets",
         "ray": None if find_spec("ray") else "ray is not installed (the extra 'cluster')",
+        "browser": None if which("chromium") else "the command chromium is not installed",
+        "redis": None if which("redis-server") else "the command redis-server is not installed",
     }
     for item in items:
         for marker, reason in reasons.items():

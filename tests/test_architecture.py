@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -251,3 +252,10 @@ def test_pinned_versions_satisfy_the_declared_floors() -> None:
         requirement = Requirement(text)
         if (found := pins.get(canonicalize_name(requirement.name))) is not None:
             assert requirement.specifier.contains(found), f"{text}, pinned {found}"
+
+
+def test_every_marker_that_the_build_server_installs_for_is_declared() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    declared = {text.split(":")[0] for text in options["markers"]}
+    [wanted] = re.findall(r'^WANTED="(.*)"$', (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {entry.split(":")[0] for entry in wanted.split()} == {"browser", "redis"} & declared

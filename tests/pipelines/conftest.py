@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines import evaluate as stage
 from pipelines.train import run_directory, run_key
 from recsys.config import ExperimentConfig, load_config
 from recsys.data.sequences import SequenceStore, Split, TrainingData
@@ -55,3 +58,24 @@ def fit(config: ExperimentConfig, name: str, store: SequenceStore, split: Split)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(state, directory / "model.safetensors")
     write_manifest(directory, {"key": run_key(config, name), "mlflow_run": None})
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Run tasks in this process; returns the tasks that were run."""
+    ran: list[Any] = []
+
+    @contextmanager
+    def no_session(config: object) -> Iterator[None]:
+        yield
+
+    def run_here(
+        function: Callable[[Any], Any], items: list[Any], workers: int, title: str
+    ) -> list[Any]:
+        ran.extend(items)
+        return [function(item) for item in items]
+
+    monkeypatch.setattr(stage, "ray_session", no_session)
+    monkeypatch.setattr(stage, "worker_count", lambda config: 1)
+    monkeypatch.setattr(stage, "map_partitions", run_here)
+    return ran

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,6 @@ from recsys.data.sequences import SequenceStore, Split
 from recsys.errors import ArtifactError
 from recsys.evaluation.targets_file import read_targets
 from recsys.manifest import read_manifest
-
-
-@pytest.fixture
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Run tasks in this process; returns the tasks that were run."""
-    ran: list[Any] = []
-
-    @contextmanager
-    def no_session(config: object) -> Iterator[None]:
-        yield
-
-    def run_here(
-        function: Callable[[Any], Any], items: list[Any], workers: int, title: str
-    ) -> list[Any]:
-        ran.extend(items)
-        return [function(item) for item in items]
-
-    monkeypatch.setattr(stage, "ray_session", no_session)
-    monkeypatch.setattr(stage, "worker_count", lambda config: 1)
-    monkeypatch.setattr(stage, "map_partitions", run_here)
-    return ran
 
 
 def value(rows: list[dict[str, Any]], model: str, metric: str, k: int, split: str) -> float:
