@@ -120,7 +120,14 @@ def recommend(
     user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.", min=1)] = 10,
     exclude: Annotated[str, typer.Option(help="Item ids that are not wanted.")] = "",
-    repeats: Annotated[bool, typer.Option(help="Allow items of the history.")] = False,
+    repeats: Annotated[
+        bool | None,
+        typer.Option(help="Allow items of the history; by default as the model was evaluated."),
+    ] = None,
+    repeat_window: Annotated[
+        int | None,
+        typer.Option(help="Leave out the items of the newest so many events only.", min=1),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Print the list for one history or user."""
@@ -136,7 +143,8 @@ def recommend(
         user_id=user,
         k=k,
         exclude=_ids(exclude),
-        exclude_seen=not repeats,
+        exclude_seen=None if repeats is None else not repeats,
+        repeat_window=repeat_window,
     )
     [answer] = recommender.recommend([query])
     if as_json:
@@ -224,12 +232,11 @@ def _ids(text: str) -> list[str]:
 
 
 def _as_mapping(recommender: Recommender, answer: Recommendation) -> dict[str, Any]:
-    pairs = zip(answer.items, answer.scores, strict=True)
     return {
-        "model": recommender.bundle.name,
-        "version": recommender.bundle.version,
-        "items": [{"item_id": item, "score": score} for item, score in pairs],
+        "model": {"name": recommender.bundle.name, "version": recommender.bundle.version},
+        "items": answer.rows(),
         "unknown": answer.unknown,
+        "unknown_excluded": answer.unknown_excluded,
         "fallback": answer.fallback,
     }
 
@@ -254,6 +261,9 @@ def _print_list(recommender: Recommender, answer: Recommendation, console: Conso
     console.print(table)
     if answer.unknown:
         console.print(Text(f"not in the catalogue, left out: {', '.join(answer.unknown)}"))
+    if answer.unknown_excluded:
+        names = ", ".join(answer.unknown_excluded)
+        console.print(Text(f"not in the catalogue, nothing there to exclude: {names}"))
     if answer.fallback:
         console.print(Text(f"default list of an empty history ({answer.fallback})"))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 3
 PUBLISHED: Final = "published.json"
 """In the directory of bundles: which one was published last, from what."""
 

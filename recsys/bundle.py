@@ -8,6 +8,7 @@
       popularity.npy       training events per item, int64 [n_items + 1]
       users.parquet        user_id, row = dense index                            (optional)
       recent/              the newest events of every user, a SequenceStore      (with users)
+      seen/                the items of all events of every user, the same       (with users)
       index/               item vectors and their search structure               (encoder models)
 
 Nothing in it is pickled. The version (hash8) is the start of a sha256 over the names and hashes of
@@ -47,17 +48,19 @@ from recsys.manifest import (
     write_manifest,
 )
 from recsys.models import Model, build_model
+from recsys.retrieval.exclusion import Exclusion, Setting
 from recsys.retrieval.index import INDEX_META, VECTORS, Index, load_index
 from recsys.schema import ITEM, USER
 
 FORMAT = "recsys-bundle"
-BUNDLE_VERSION = 1
-"""Raised when a reader of the older layout could not use the newer one."""
+BUNDLE_VERSION = 2
+"""Raised when a reader of one layout could not use the other; 2 added `seen/`."""
 
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
+SEEN = "seen"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
-BASKET_MINUTES = "basket_minutes"
+BASKET_MINUTES, EXCLUDE = "basket_minutes", "exclude"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class Bundle:
         items: one row an item, sorted by `item` (1..n_items).
         item_ids: translator between external item ids and dense indices.
         user_ids: the same for users, or None when no users travel along.
-        recent: the newest events of those users, or None.
+        recent: the newest events of those users, which the model reads; or None.
+        seen: the items of all their events, memory-mapped, by which lists leave out what was seen; with
+            repeats and in order, so that a repeat window of any length is exact; or None.
         index: searchable item vectors, or None for models that score without them.
         popularity: training events per item, int64 [n_items + 1].
     """
@@ -83,6 +88,7 @@ class Bundle:
     item_ids: Vocabulary
     user_ids: Vocabulary | None
     recent: SequenceStore | None
+    seen: SequenceStore | None
     index: Index | None
     popularity: Int64
 
@@ -101,6 +107,15 @@ class Bundle:
         """How long a basket of the data lasts, where times make the baskets; else None."""
         minutes = self.manifest["info"].get(BASKET_MINUTES)
         return None if minutes is None else float(minutes)
+
+    @property
+    def exclude(self) -> Setting:
+        """The rule of exclusion the model was evaluated by, as in `evaluation.exclude`.
+
+        A bundle that was written without one leaves out all that was seen.
+        """
+        rule: Setting = self.manifest["info"].get(EXCLUDE, "seen")
+        return rule
 
 
 def write_bundle(
@@ -126,14 +141,16 @@ def write_bundle(
         model_config: what `build_model` needs to make it again.
         items: `item_id`, `item` = 1..n_items in order, and any attributes.
         users: `user_id`, row = dense index; None leaves users and their events out.
-        store: events of all users; the newest `recent_events` of each are stored.
+        store: events of all users; the newest `recent_events` of each are stored, and the items of all.
         index: of the model's item vectors; None for models without them.
         popularity: training events per item, int64 [n_items + 1].
         info: JSON-like facts kept in the manifest: metrics, data set, seed, ...; of these,
-            `basket_minutes` tells a model that reads baskets how times make them.
-        recent_events: newest events kept per user.
+            `basket_minutes` tells a model that reads baskets how times make them, and `exclude` which
+            items of a history are left out unless a query says otherwise (`seen` without it).
+        recent_events: newest events kept per user for the model to read.
     """
     _check_parts(model, items, users, store, index, popularity)
+    Exclusion.from_setting(info.get(EXCLUDE, "seen"))  # refuses what is no rule
     directory.mkdir(parents=True, exist_ok=True)
     work = directory / f".{name}.partial-{os.getpid()}"
     if work.exists():
@@ -148,6 +165,7 @@ def write_bundle(
             users.select(pl.col(USER).cast(pl.String)).write_parquet(work / USERS)
             kept = newest(store, recent_events)
             kept.save(work / RECENT)
+            SequenceStore(store.items, store.offsets, store.n_items).save(work / SEEN)
         if index is not None:
             index.save(work / INDEX)
         manifest = _describe(work, name, model, model_config, kept, index, info)
@@ -196,6 +214,7 @@ def load_bundle(path: Path, device: str = "cpu") -> Bundle:
         item_ids=item_ids,
         user_ids=Vocabulary.load(path / USERS, USER) if has_users else None,
         recent=SequenceStore.load(path / RECENT, memory_map=False) if has_users else None,
+        seen=SequenceStore.load(path / SEEN) if has_users else None,
         index=load_index(path / INDEX) if f"{INDEX}/{INDEX_META}" in files else None,
         popularity=np.load(path / POPULARITY),
     )
@@ -310,7 +329,7 @@ def _verify_files(path: Path, manifest: Mapping[str, Any]) -> None:
     files = manifest["files"]
     required = list(ALWAYS)
     if USERS in files:
-        required.append(f"{RECENT}/{SEQUENCE_META}")
+        required += [f"{RECENT}/{SEQUENCE_META}", f"{SEEN}/{SEQUENCE_META}"]
     if any(name.startswith(f"{INDEX}/") for name in files):
         required += [f"{INDEX}/{INDEX_META}", f"{INDEX}/{VECTORS}"]
     for name in required:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,9 +20,10 @@ from recsys.bundle import Bundle
 from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
-from recsys.errors import DataError
+from recsys.errors import ArtifactError, DataError
 from recsys.models import EncoderModel
 from recsys.retrieval import Exclusion, Histories, topk_rows
+from recsys.retrieval.exclusion import Integers, Setting
 from recsys.schema import PAD
 
 EMPTY_HISTORY = "empty_history"
@@ -45,9 +47,13 @@ class Query:
             the data it learned from, or are equal if that had none; without times each item is one.
         user_id: a user whose newest events travel in the bundle.
         k: length of the list.
-        exclude: items never wanted; unknown ones are ignored.
+        exclude: items never wanted; unknown ones are reported.
         allow: only these items, if given; unknown ones are reported.
-        exclude_seen: leave out the items of the history.
+        exclude_seen: leave out the items of the history (True) or none of them (False); None follows
+            the rule by which the model was evaluated, which is in the bundle.
+        repeat_window: leave out the items of the newest so many events of the history, at least 1, and
+            let older ones come again; unknown items count as events. Not together with
+            `exclude_seen=False`.
     """
 
     history: Sequence[str] | None = None
@@ -57,7 +63,8 @@ class Query:
     k: int = 10
     exclude: Sequence[str] = ()
     allow: Sequence[str] | None = None
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
+    repeat_window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Recommendation:
         scores: the model's scores, descending.
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
+        unknown_excluded: the same for `exclude`.
         fallback: why the list is the default one of an empty history, or None: `empty_history`,
             `unknown_history` (no id was known), `unknown_user` (nor were events of the user).
     """
@@ -77,16 +85,28 @@ class Recommendation:
     scores: list[float]
     unknown: list[str] = field(default_factory=list)
     unknown_allowed: list[str] = field(default_factory=list)
+    unknown_excluded: list[str] = field(default_factory=list)
     fallback: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the list as plain mappings: `item_id`, `score` and `rank`, which counts from 1."""
+        return [
+            {"item_id": item, "score": score, "rank": rank}
+            for rank, (item, score) in enumerate(zip(self.items, self.scores, strict=True), 1)
+        ]
 
 
 @dataclass(frozen=True)
 class _Events:
-    """A history in dense indices, oldest first; times are 0 where not known."""
+    """A history in dense indices, oldest first; times are 0 where not known.
+
+    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown.
+    """
 
     items: Int64
     times: Int64
     baskets: Int64
+    seen: Integers
     unknown: list[str] = field(default_factory=list)
     fallback: str | None = None
 
@@ -97,9 +117,9 @@ class _Resolved:
 
     query: Query
     history: _Events
-    closed: Int64
-    allowed: Int64 | None
+    rule: Exclusion
     unknown_allowed: list[str]
+    unknown_excluded: list[str]
 
 
 class Recommender:
@@ -108,10 +128,20 @@ class Recommender:
     Args:
         bundle: a loaded bundle.
         observe: told the seconds of each stage (`resolve`, `encode`, `search`, `answer`).
+        max_history: newest events of a history that the model reads, if it would read more; the
+            exclusion goes by all of them nevertheless.
+
+    Raises:
+        DataError: the bundle's rule of exclusion is none.
     """
 
-    def __init__(self, bundle: Bundle, observe: Observer | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, observe: Observer | None = None, max_history: int | None = None
+    ) -> None:
         self.bundle = bundle
+        Exclusion.from_setting(bundle.exclude)  # a rule that is none is refused now, not later
+        longest = bundle.model.max_length
+        self._reads = longest if max_history is None else min(longest, max_history)
         self._observe = observe or (lambda stage, seconds: None)
         self._ids: list[str] = ["", *bundle.item_ids.ids.to_list()]
         self._clock = bundle.recent is not None and bundle.recent.timestamps is not None
@@ -152,13 +182,15 @@ class Recommender:
         user_ids: Sequence[str] | None = None,
         *,
         k: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
+        repeat_window: int | None = None,
         block: int = 256,
     ) -> Iterator[pl.DataFrame]:
         """Yield lists of many users, `block` users at a time, in bounded memory.
 
         A table has the columns `user_id, rank` (from 1)`, item_id, score, fallback, model_version`,
-        one row an item. Without `user_ids`, all users of the bundle in their order.
+        one row an item. Without `user_ids`, all users of the bundle in their order. What was seen is
+        treated as a `Query` says.
         """
         users = self.bundle.user_ids
         if user_ids is None and users is None:
@@ -171,8 +203,8 @@ class Recommender:
                 some = list(user_ids[at : at + block])
             else:
                 some = [] if users is None else users.ids[at : at + block].to_list()
-            queries = [Query(user_id=u, k=k, exclude_seen=exclude_seen) for u in some]
-            yield self._table(some, self.recommend(queries))
+            asked = Query(k=k, exclude_seen=exclude_seen, repeat_window=repeat_window)
+            yield self._table(some, self.recommend([replace(asked, user_id=u) for u in some]))
 
     @torch.inference_mode()
     def similar(self, item_ids: Sequence[str], k: int = 10) -> dict[str, Recommendation]:
@@ -200,25 +232,44 @@ class Recommender:
 
     def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
         """Return those ids that the catalogue does not hold, in order, each once."""
-        indices = self.bundle.item_ids.encode(item_ids)
-        missing = (name for name, i in zip(item_ids, indices, strict=True) if i == PAD)
-        return list(dict.fromkeys(missing))
+        return self._translate(item_ids)[1]
 
     def _resolve(self, query: Query) -> _Resolved:
         """Check a query and translate its ids."""
         _check_k(query.k)
         if (query.history is None) == (query.user_id is None):
             raise DataError("give either a history or a user_id, not both and not neither")
+        setting = self._setting(query)
         history = self._history(query)
-        closed = self.bundle.item_ids.encode(query.exclude).astype(np.int64)
-        if query.exclude_seen:
-            closed = np.concatenate([history.items, closed])
-        allowed, unknown_allowed = None, list[str]()
-        if query.allow is not None:
-            allowed = self.bundle.item_ids.encode(query.allow).astype(np.int64)
-            unknown_allowed = self.unknown_items(query.allow)
-            allowed = np.unique(allowed[allowed != PAD])
-        return _Resolved(query, history, closed, allowed, unknown_allowed)
+        blocked, unknown_excluded = self._translate(query.exclude)
+        allowed, unknown_allowed = self._translate(query.allow or ())
+        some = None if query.allow is None else allowed
+        rule = Exclusion.from_setting(setting, blocked=blocked, allowed=some)
+        return _Resolved(query, history, rule, unknown_allowed, unknown_excluded)
+
+    def _setting(self, query: Query) -> Setting:
+        """Return the rule of exclusion of a query, which is the bundle's where it says nothing."""
+        if query.repeat_window is not None:
+            if query.exclude_seen is False:
+                raise DataError(
+                    f"repeat_window is {query.repeat_window}, but exclude_seen is false, which lets "
+                    "every item come again; give one of the two"
+                )
+            return query.repeat_window
+        if query.exclude_seen is None:
+            return self.bundle.exclude
+        return "seen" if query.exclude_seen else "none"
+
+    def _translate(self, item_ids: Sequence[str]) -> tuple[Int64, list[str]]:
+        """Return the indices of known ids, and the unknown ids in order, each once."""
+        if not item_ids:
+            return np.zeros(0, dtype=np.int64), []
+        indices = self.bundle.item_ids.encode(item_ids).astype(np.int64)
+        known = indices != PAD
+        if known.all():
+            return indices, []
+        missing = (name for name, there in zip(item_ids, known, strict=True) if not there)
+        return indices[known], list(dict.fromkeys(missing))
 
     def _history(self, query: Query) -> _Events:
         """Return the known events of a query in their order."""
@@ -231,17 +282,18 @@ class Recommender:
         if query.times is not None:
             times = np.asarray(query.times, dtype=np.int64)
             order = np.argsort(times, kind="stable")
-        order = order[items[order] != PAD]
-        unknown = self.unknown_items(query.history) if len(order) < len(items) else []
-        fallback = None
-        if not len(order):
-            fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
         baskets = np.arange(len(order))
         if self.bundle.model.reads_baskets:
             baskets = self._baskets(query, times, order)
             inside = np.argsort(baskets, kind="stable")
             order, baskets = order[inside], baskets[inside]
-        return _Events(items[order], times[order], baskets, unknown, fallback)
+        seen = items[order]
+        known = seen != PAD
+        unknown = [] if known.all() else self.unknown_items(query.history)
+        fallback = None
+        if not known.any():
+            fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
+        return _Events(seen[known], times[order][known], baskets[known], seen, unknown, fallback)
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
         """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""
@@ -260,17 +312,25 @@ class Recommender:
         user = -1 if users is None else int(users.encode([str(query.user_id)])[0])
         nothing = np.zeros(0, dtype=np.int64)
         if user < 0 or recent is None:
-            return _Events(nothing, nothing, nothing, fallback=UNKNOWN_USER)
+            return _Events(nothing, nothing, nothing, nothing, fallback=UNKNOWN_USER)
         part = slice(int(recent.offsets[user]), int(recent.offsets[user + 1]))
         items = recent.items[part].astype(np.int64)
         times = np.zeros_like(items) if recent.timestamps is None else recent.timestamps[part]
         baskets = np.arange(len(items)) if recent.baskets is None else recent.baskets[part]
         fallback = None if len(items) else EMPTY_HISTORY
-        return _Events(items, times, baskets.astype(np.int64), fallback=fallback)
+        seen = self._seen(user)
+        return _Events(items, times, baskets.astype(np.int64), seen, fallback=fallback)
+
+    def _seen(self, user: int) -> Integers:
+        """Return the items of all events of a user of the bundle, oldest first."""
+        store = self.bundle.seen
+        if store is None:
+            raise ArtifactError(f"bundle {self.bundle.path} has users without what they have seen")
+        return store.items[int(store.offsets[user]) : int(store.offsets[user + 1])]
 
     def _batch(self, resolved: Sequence[_Resolved]) -> SequenceBatch:
         """Pack the newest events of all queries."""
-        n, model = self.bundle.model.max_length, self.bundle.model
+        n, model = self._reads, self.bundle.model
         some = [r.history for r in resolved]
         items = [events.items[-n:].tolist() for events in some]
         times = [events.times[-n:].tolist() for events in some] if self._clock else None
@@ -290,9 +350,10 @@ class Recommender:
         """Return `(item indices, scores)` for the queries of a group, which share one allow-list."""
         some = [resolved[row] for row in group]
         rows = output[group]  # a copy: masking must not touch the model's own tensors
-        # What a query must not get is its history, as far as the exclusion is concerned.
-        histories = Histories.from_lists([r.closed.tolist() for r in some])
-        exclusion = Exclusion(allowed=some[0].allowed)
+        # Each query has a rule of its own. What it forbids is the query's history to the search.
+        closed = [r.rule.forbidden(r.history.seen) for r in some]
+        histories = Histories.from_lists(closed)
+        exclusion = Exclusion(allowed=some[0].rule.allowed)
         k = min(max(r.query.k for r in some), self.bundle.model.n_items)
         if self.bundle.index is not None and isinstance(self.bundle.model, EncoderModel):
             found = self.bundle.index.search(rows, k, exclusion, histories)
@@ -313,8 +374,14 @@ class Recommender:
     def _answer(self, r: _Resolved, items: list[int], scores: list[float]) -> Recommendation:
         k = r.query.k
         names = [self._ids[i] for i in items[:k]]
-        unknown, fallback = r.history.unknown, r.history.fallback
-        return Recommendation(names, scores[:k], unknown, r.unknown_allowed, fallback)
+        return Recommendation(
+            names,
+            scores[:k],
+            unknown=r.history.unknown,
+            unknown_allowed=r.unknown_allowed,
+            unknown_excluded=r.unknown_excluded,
+            fallback=r.history.fallback,
+        )
 
     def _table(self, users: list[str], answers: list[Recommendation]) -> pl.DataFrame:
         lengths = [len(a.items) for a in answers]
@@ -350,8 +417,8 @@ def _norms(columns: Tensor) -> Tensor:
 
 def _groups(resolved: Sequence[_Resolved]) -> list[list[int]]:
     """Return rows that can be searched together: all without an allow-list, others one by one."""
-    free = [row for row, r in enumerate(resolved) if r.allowed is None]
-    own = [[row] for row, r in enumerate(resolved) if r.allowed is not None]
+    free = [row for row, r in enumerate(resolved) if r.rule.allowed is None]
+    own = [[row] for row, r in enumerate(resolved) if r.rule.allowed is not None]
     return [free, *own] if free else own
 
 

@@ -15,7 +15,7 @@ from tiny_bundle import N_ITEMS, events, fitted, items_frame, make_bundle, users
 from recsys.bundle import load_bundle, newest
 from recsys.config import IndexConfig, SASRecConfig
 from recsys.data.batches import batch_from_lists
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, DataError
 from recsys.manifest import stable_hash
 from recsys.retrieval.index import ExactIndex, build_index, recall_check
 
@@ -30,6 +30,9 @@ FILES = [
     "recent/offsets.npy",
     "recent/sequences.json",
     "recent/timestamps.npy",
+    "seen/items.npy",
+    "seen/offsets.npy",
+    "seen/sequences.json",
     "users.parquet",
 ]
 
@@ -76,6 +79,30 @@ def test_only_the_newest_events_travel(original: Path) -> None:
         assert full.timestamps is not None
         assert recent.timestamps[mine].tolist() == full.timestamps[theirs].tolist()
     assert newest(full, 0).n_events == 0
+
+
+def test_the_items_of_all_events_travel_too(original: Path) -> None:
+    seen, full = load_bundle(original).seen, events()
+    assert seen is not None
+    assert seen.items.tolist() == full.items.tolist()
+    assert seen.items.dtype == np.int32
+    assert seen.offsets.tolist() == full.offsets.tolist()
+    assert seen.timestamps is None
+    assert isinstance(seen.items, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("info", "rule"), [({}, "seen"), ({"exclude": "none"}, "none"), ({"exclude": 5}, 5)]
+)
+def test_the_rule_of_exclusion_travels(tmp_path: Path, info: dict[str, object], rule: str) -> None:
+    assert load_bundle(make_bundle(tmp_path, info=info)).exclude == rule
+
+
+@pytest.mark.parametrize("rule", ["sene", True, None, 0])
+def test_what_is_no_rule_of_exclusion_is_refused(tmp_path: Path, rule: object) -> None:
+    with pytest.raises(DataError, match=r"rule of exclusion is|window is 0"):
+        make_bundle(tmp_path, info={"exclude": rule})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_version_is_a_function_of_the_content(tmp_path: Path, original: Path) -> None:
@@ -205,6 +232,7 @@ def test_users_are_optional(tmp_path: Path) -> None:
     bundle = load_bundle(make_bundle(tmp_path, users=None, store=None))
     assert bundle.user_ids is None
     assert bundle.recent is None
+    assert bundle.seen is None
 
 
 FRESH = """

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,6 +68,7 @@ def test_exclusions_and_allow_lists_hold(recommenders: dict[str, Recommender], n
     asked = Query(history=["i05", "i09"], k=5, exclude=["i07", "nope"], exclude_seen=False)
     (answer,) = recommenders[name].recommend([asked])
     assert answer.items == expected(name, [5, 9], 5, {7})[0]
+    assert answer.unknown_excluded == ["nope"]
     few = Query(history=["i05", "i09"], k=5, exclude=["i07"], allow=["i07", "i09", "i11", "x"])
     (answer,) = recommenders[name].recommend([few])
     assert answer.items == ["i11"]
@@ -111,9 +114,79 @@ def test_nobody_gets_the_default_list_and_is_told_why(
 
 def test_a_user_is_served_by_the_events_in_the_bundle(sasrec: Recommender) -> None:
     (answer,) = sasrec.recommend([Query(user_id="u07", k=6)])
-    newest = events().items[: events().offsets[8]][-5:].tolist()
-    assert answer.items == expected("sasrec", newest, 6, set(newest))[0]
+    own = events().items[events().offsets[7] : events().offsets[8]].tolist()
+    assert answer.items == expected("sasrec", own[-5:], 6, set(own))[0]
     assert answer.fallback is None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_user_never_gets_what_was_seen_long_ago(
+    recommenders: dict[str, Recommender], name: str
+) -> None:
+    own = events().items[events().offsets[11] :].tolist()
+    assert not set(own) <= set(own[-5:]), "the bundle's newest five events do not hold them all"
+    (answer,) = recommenders[name].recommend([Query(user_id="u11", k=N_ITEMS)])
+    left = set(range(1, N_ITEMS + 1)) - set(own)
+    assert sorted(answer.items) == sorted(item_name(i) for i in left)
+
+
+def test_a_limit_on_what_is_read_is_none_on_what_is_excluded(sasrec: Recommender) -> None:
+    limited = Recommender(sasrec.bundle, max_history=2)
+    (answer,) = limited.recommend([Query(history=["i01", "i05", "i09"], k=6)])
+    assert answer.items == expected("sasrec", [5, 9], 6, {1, 5, 9})[0]
+
+
+@pytest.fixture(scope="module")
+def by_rule(tmp_path_factory: pytest.TempPathFactory) -> dict[object, Recommender]:
+    folder = tmp_path_factory.mktemp("rules")
+    return {
+        rule: Recommender(load_bundle(make_bundle(folder / str(rule), info={"exclude": rule})))
+        for rule in ("seen", "none", 2)
+    }
+
+
+@pytest.mark.parametrize("asked", [{}, {"exclude_seen": True}, {"exclude_seen": False}, {"n": 3}])
+@pytest.mark.parametrize("rule", ["seen", "none", 2])
+def test_lists_leave_out_what_evaluation_did_unless_told(
+    by_rule: dict[object, Recommender], rule: object, asked: dict[str, int]
+) -> None:
+    seen = None if not asked.keys() - {"n"} else asked["exclude_seen"] == 1
+    newest = {"seen": 99, "none": 0, 2: 2}[rule] if seen is None else 99 * seen
+    newest = asked.get("n", newest)
+    history = [1, 2, 3, 4, 2]
+    query = Query([item_name(i) for i in history], k=6, exclude_seen=seen)
+    query = replace(query, repeat_window=asked.get("n"))
+    (answer,) = by_rule[rule].recommend([query])
+    closed = set(history[max(0, len(history) - newest) :])
+    assert answer.items == expected("sasrec", history, 6, closed)[0]
+
+
+@pytest.mark.parametrize("window", [1, 4, 7, 9, 14, 100])
+def test_a_repeat_window_reaches_beyond_the_recent_events(sasrec: Recommender, window: int) -> None:
+    own = events().items[events().offsets[7] : events().offsets[8]].tolist()
+    (answer,) = sasrec.recommend([Query(user_id="u07", k=6, repeat_window=window)])
+    assert answer.items == expected("sasrec", own[-5:], 6, set(own[-window:]))[0]
+    [table] = sasrec.recommend_batch(["u07"], k=6, repeat_window=window)
+    assert table["item_id"].to_list() == answer.items
+
+
+def test_unknown_events_count_in_a_repeat_window(sasrec: Recommender) -> None:
+    query = Query(history=["i05", "i09", "x"], k=6, repeat_window=2)
+    (answer,) = sasrec.recommend([query])
+    assert answer.items == expected("sasrec", [5, 9], 6, {9})[0]
+
+
+def test_queries_of_different_rules_share_a_batch(sasrec: Recommender) -> None:
+    base = Query(history=["i01", "i02", "i03"], k=N_ITEMS)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"exclude_seen": False},
+        {"repeat_window": 1},
+        {"exclude": ["i07"]},
+    ]
+    answers = sasrec.recommend([replace(base, **change) for change in changes])
+    missing = [sorted(set(NAMES) - set(answer.items)) for answer in answers]
+    assert missing == [["i01", "i02", "i03"], [], ["i03"], ["i01", "i02", "i03", "i07"]]
 
 
 def test_times_put_a_history_in_order(sasrec: Recommender) -> None:
@@ -140,7 +213,7 @@ queries = st.builds(
     k=st.integers(1, 50),
     exclude=st.lists(st.sampled_from([*NAMES, "z"]), max_size=12),
     allow=st.none() | st.lists(st.sampled_from([*NAMES, "z"]), max_size=30),
-    exclude_seen=st.booleans(),
+    exclude_seen=st.none() | st.booleans(),
 )
 
 
@@ -153,11 +226,12 @@ def test_never_an_excluded_item_and_always_a_full_list(
     for query, answer in zip(asked, recommenders[name].recommend(asked), strict=True):
         history = query.history or []
         left = set(NAMES if query.allow is None else query.allow) & set(NAMES)
-        left -= set(query.exclude) | (set(history) if query.exclude_seen else set())
+        left -= set(query.exclude) | (set() if query.exclude_seen is False else set(history))
         assert len(answer.items) == len(set(answer.items)) == min(query.k, len(left))
         assert set(answer.items) <= left
         assert answer.scores == sorted(answer.scores, reverse=True)
         assert set(answer.unknown) == set(history) - set(NAMES)
+        assert set(answer.unknown_excluded) == set(query.exclude) - set(NAMES)
 
 
 def test_a_batch_answers_as_each_alone(recommenders: dict[str, Recommender]) -> None:
@@ -230,6 +304,8 @@ def test_batches_without_users_need_names(tmp_path: Path) -> None:
         (Query(), "either a history or a user_id"),
         (Query(history=[], user_id="u"), "either a history or a user_id"),
         (Query(history=["i01"], k=0), "k is 0"),
+        (Query(history=["i01"], repeat_window=0), "window is 0; it must be at least 1"),
+        (Query(history=["i01"], repeat_window=3, exclude_seen=False), "give one of the two"),
         (Query(history=["i01"], times=[1, 2]), "2 times for a history of 1"),
     ],
 )

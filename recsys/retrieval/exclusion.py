@@ -21,6 +21,8 @@ from recsys.schema import PAD
 
 Integers = npt.NDArray[np.integer]
 Bools = npt.NDArray[np.bool_]
+Setting = Literal["seen", "none"] | int
+"""Of `evaluation.exclude`: all of the history, nothing of it, or its newest so many events."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Histories:
         return cls(store.items, store.offsets[users], np.asarray(targets.start[part]))
 
     @classmethod
-    def from_lists(cls, histories: Sequence[Sequence[int]]) -> Histories:
-        """Pack plain lists of item indices, oldest first."""
+    def from_lists(cls, histories: Sequence[Sequence[int] | Integers]) -> Histories:
+        """Pack plain lists or arrays of item indices, oldest first."""
         lengths = np.array([len(history) for history in histories], dtype=np.int64)
         end = np.cumsum(lengths)
-        flat = np.array([item for history in histories for item in history], dtype=np.int64)
+        parts = [np.asarray(history, dtype=np.int64) for history in histories]
+        flat = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
         return cls(flat, end - lengths, end)
 
     def __len__(self) -> int:
@@ -99,11 +102,21 @@ class Exclusion:
         self.allowed = None if allowed is None else _index_set(allowed, "allowed")
 
     @classmethod
-    def from_setting(cls, exclude: Literal["seen", "none"] | int) -> Exclusion:
-        """Return the rule of the setting `evaluation.exclude`."""
-        if isinstance(exclude, int):
-            return cls(window=exclude)
-        return cls(seen=exclude == "seen")
+    def from_setting(
+        cls,
+        exclude: Setting,
+        blocked: Sequence[int] | Integers | None = None,
+        allowed: Sequence[int] | Integers | None = None,
+    ) -> Exclusion:
+        """Return the rule of the setting `evaluation.exclude`, and of one request's own lists."""
+        if isinstance(exclude, int) and not isinstance(exclude, bool):
+            return cls(window=exclude, blocked=blocked, allowed=allowed)
+        if exclude not in ("seen", "none"):
+            raise DataError(
+                f"the rule of exclusion is {exclude!r}; allowed are 'seen', 'none' and a number of "
+                "events (the repeat window); set evaluation.exclude to one of them"
+            )
+        return cls(seen=exclude == "seen", blocked=blocked, allowed=allowed)
 
     def __repr__(self) -> str:
         allowed = "all" if self.allowed is None else len(self.allowed)

@@ -122,6 +122,36 @@ def test_brackets_in_ids_and_titles_are_shown_as_they_are(
     assert "not in the catalogue, left out: [gone], [/gone]" in printed
 
 
+def test_recommend_prints_what_the_endpoint_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_bundle(tmp_path, info={"exclude": 1})
+
+    def ask(*options: str) -> dict[str, Any]:
+        assert call("recommend", str(path), "--json", "--history", "i01,i02,i03", *options) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    answer = ask("-k", "3", "--exclude", "i09,gone")
+    assert list(answer["items"][0]) == ["item_id", "score", "rank"]
+    assert [row["rank"] for row in answer["items"]] == [1, 2, 3]
+    assert answer["model"] == {"name": "tiny", "version": path.name.split("@")[1]}
+    assert answer["unknown_excluded"] == ["gone"]
+    missing = {
+        options: set(items_frame()["item_id"]) - {row["item_id"] for row in found["items"]}
+        for options in ((), ("--repeats",), ("--no-repeats",), ("--repeat-window", "2"))
+        for found in [ask("-k", "40", *options)]
+    }
+    assert missing == {
+        (): {"i03"},  # as the bundle says the model was evaluated
+        ("--repeats",): set(),
+        ("--no-repeats",): {"i01", "i02", "i03"},
+        ("--repeat-window", "2"): {"i02", "i03"},
+    }
+    assert call("recommend", str(path), "--history", "i01", "--exclude", "gone") == 0
+    assert "nothing there to exclude: gone" in capsys.readouterr().out
+
+
 def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("data", "list") == 0
     printed = capsys.readouterr().out

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -91,6 +92,21 @@ def test_a_bundle_counts_training_events_only(
     assert bundle.popularity.sum() == (tiny_split.train_end - tiny_store.offsets[:-1]).sum()
     # ... while the histories that travel with it are as new as they can be
     assert bundle.recent is not None and bundle.recent.n_events == tiny_store.n_events
+
+
+def test_a_bundle_knows_all_that_was_seen_and_the_rule_it_was_evaluated_by(
+    fitted_experiment: ExperimentConfig,
+    report: Path,
+    write_config: Callable[..., Path],
+    tiny_store: Any,
+) -> None:
+    changes = {"publish": {"recent_events": 2}, "evaluation": {"exclude": 5}}
+    config = load_config(write_config(tracking={"enabled": False}, **changes))
+    bundle = load_bundle(publish(config, report))
+    assert bundle.recent is not None and np.diff(bundle.recent.offsets).max() == 2
+    assert bundle.seen is not None
+    assert bundle.seen.items.tolist() == tiny_store.items.tolist()
+    assert bundle.exclude == 5
 
 
 def test_a_second_call_has_nothing_to_do(

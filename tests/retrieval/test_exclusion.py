@@ -96,6 +96,9 @@ def test_setting_becomes_a_rule() -> None:
     assert Exclusion.from_setting("seen").seen
     assert not Exclusion.from_setting("none").seen
     assert Exclusion.from_setting(7).window == 7
+    rule = Exclusion.from_setting(7, blocked=[4], allowed=[3, 2])
+    assert (rule.window, rule.blocked.tolist()) == (7, [4])
+    assert rule.allowed is not None and rule.allowed.tolist() == [2, 3]
     assert Exclusion.from_setting(7).describe() == "items of the newest 7 events are excluded"
 
 
@@ -103,6 +106,8 @@ def test_setting_becomes_a_rule() -> None:
     ("build", "message"),
     [
         (lambda: Exclusion(window=0), "window is 0"),
+        (lambda: Exclusion.from_setting("all"), "is 'all'; allowed are 'seen', 'none' and a num"),
+        (lambda: Exclusion.from_setting(True), "rule of exclusion is True"),
         (lambda: Exclusion(blocked=[0, 3]), "blocked names item index 0"),
         (lambda: Exclusion(allowed=[-2]), "allowed names item index -2"),
     ],
