@@ -23,6 +23,7 @@ from recsys.data.sequences import Int64
 from recsys.errors import ArtifactError, DataError
 from recsys.models import EncoderModel
 from recsys.retrieval import Exclusion, Histories, topk_rows
+from recsys.retrieval.blocks import block_rows
 from recsys.retrieval.exclusion import Integers, Setting
 from recsys.schema import PAD
 
@@ -214,21 +215,42 @@ class Recommender:
         without vectors is asked what follows a history of that one item. The item itself is never in
         its list.
         """
-        _check_k(k)
-        distinct = list(dict.fromkeys(item_ids))
+        return self.similar_batch([(item_ids, k)])[0]
+
+    @torch.inference_mode()
+    def similar_batch(
+        self, requests: Sequence[tuple[Sequence[str], int]]
+    ) -> list[dict[str, Recommendation]]:
+        """Answer several requests `(item ids, k)` for `similar` together, in order.
+
+        An item that several ask for is compared once; memory is bounded by blocks of items.
+        """
+        for _, k in requests:
+            _check_k(k)
+        distinct = list(dict.fromkeys(name for item_ids, _ in requests for name in item_ids))
+        if not distinct:
+            return [{} for _ in requests]
         indices = self.bundle.item_ids.encode(distinct).astype(np.int64)
-        known = indices[indices != PAD]
         names = [name for name, index in zip(distinct, indices, strict=True) if index != PAD]
-        if not names:
-            return {}
-        own = [[index] for index in known.tolist()]
-        scores = self._likeness(known, own)  # [B, n_items + 1]
-        Exclusion().mask_(scores, Histories.from_lists(own))
-        answers = _pairs(*topk_rows(scores, min(k, self.bundle.model.n_items)))
-        return {
-            name: Recommendation([self._ids[i] for i in items], values)
-            for name, (items, values) in zip(names, answers, strict=True)
-        }
+        answers = self._nearest(indices[indices != PAD], max(k for _, k in requests))
+        found = dict(zip(names, answers, strict=True))
+        return [
+            {name: _cut(*found[name], k) for name in dict.fromkeys(item_ids) if name in found}
+            for item_ids, k in requests
+        ]
+
+    def _nearest(self, known: Int64, k: int) -> list[tuple[list[str], list[float]]]:
+        """Return the ids and likeness of the k items most like each known one."""
+        n_items, answers = self.bundle.model.n_items, list[tuple[list[str], list[float]]]()
+        step = block_rows(n_items + 1)
+        for at in range(0, len(known), step):
+            part = known[at : at + step]
+            own = [[index] for index in part.tolist()]
+            scores = self._likeness(part, own)  # [b, n_items + 1]
+            Exclusion().mask_(scores, Histories.from_lists(own))
+            pairs = _pairs(*topk_rows(scores, min(k, n_items)))
+            answers += [([self._ids[i] for i in items], values) for items, values in pairs]
+        return answers
 
     def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
         """Return those ids that the catalogue does not hold, in order, each once."""
@@ -420,6 +442,10 @@ def _groups(resolved: Sequence[_Resolved]) -> list[list[int]]:
     free = [row for row, r in enumerate(resolved) if r.rule.allowed is None]
     own = [[row] for row, r in enumerate(resolved) if r.rule.allowed is not None]
     return [free, *own] if free else own
+
+
+def _cut(items: list[str], scores: list[float], k: int) -> Recommendation:
+    return Recommendation(items[:k], scores[:k])
 
 
 def _pairs(items: Tensor, scores: Tensor) -> list[tuple[list[int], list[float]]]:

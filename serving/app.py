@@ -21,6 +21,7 @@ from recsys.errors import DataError
 from recsys.recommender import Query, Recommendation, Recommender
 from serving.limits import Gate
 from serving.metrics import Metrics
+from serving.problems import problems_of, unreadable
 from serving.schemas import (
     MAX_HISTORY,
     ErrorResponse,
@@ -33,6 +34,10 @@ from serving.schemas import (
 from serving.worker import QueueFullError, Worker
 
 log = logging.getLogger(__name__)
+
+SIMILAR = "/v1/similar"
+MAX_PROBLEMS = 20
+"""Problems of one request that are told."""
 
 Answer = Recommendation | dict[str, Recommendation]
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -48,7 +53,7 @@ class Service:
     def __init__(self, bundle: Bundle, metrics: Metrics, *, batch: int, waiting: int, threads: int):
         self.bundle = bundle
         self.metrics = metrics
-        self.recommender = Recommender(bundle, observe=metrics.observe_stage)
+        self.recommender = Recommender(bundle, metrics.observe_stage, max_history=MAX_HISTORY)
         self.model = {"name": bundle.name, "version": bundle.version}
         self.titles: dict[str, str | None] = {}
         if "title" in bundle.items.columns:
@@ -60,24 +65,18 @@ class Service:
         metrics.model.labels(bundle.name, bundle.version).set(1)
 
     def answer(self, requests: Sequence[Query | SimilarRequest]) -> list[Answer]:
-        """Answer what came together: the queries by one model call, likeness one by one."""
+        """Answer what came together: the queries by one model call, likeness by one product."""
         lists = iter(self.recommender.recommend([r for r in requests if isinstance(r, Query)]))
-        return [
-            next(lists)
-            if isinstance(r, Query)
-            else self.recommender.similar([str(i) for i in r.items], r.k)
-            for r in requests
-        ]
+        alike = [(r.items, r.k) for r in requests if not isinstance(r, Query)]
+        found = iter(self.recommender.similar_batch(alike))
+        return [next(lists) if isinstance(r, Query) else next(found) for r in requests]
 
     def ranked(self, found: Recommendation) -> list[dict[str, Any]]:
         """Return a list as plain mappings."""
-        rows: list[dict[str, Any]] = [
-            {"item": item, "score": score, "rank": rank}
-            for rank, (item, score) in enumerate(zip(found.items, found.scores, strict=True), 1)
-        ]
+        rows = found.rows()
         if self.titles:
             for row in rows:
-                row["title"] = self.titles[row["item"]]
+                row["title"] = self.titles[row["item_id"]]
         return rows
 
     def _observe(self, size: int, waits: list[float]) -> None:
@@ -141,26 +140,28 @@ def _add_recommendation(app: FastAPI) -> None:
             service.metrics.fallbacks.labels(found.fallback).inc()
         service.metrics.unknown.labels("history").inc(len(found.unknown))
         service.metrics.unknown.labels("allow").inc(len(found.unknown_allowed))
+        service.metrics.unknown.labels("exclude").inc(len(found.unknown_excluded))
         content = {
             "model": service.model,
             "items": service.ranked(found),
             "unknown": found.unknown,
             "unknown_allowed": found.unknown_allowed,
+            "unknown_excluded": found.unknown_excluded,
             "dropped_history": dropped,
             "fallback": found.fallback,
         }
         return JSONResponse(content)
 
-    @app.post("/v1/similar", response_model=SimilarResponse, responses=ERRORS)
+    @app.post(SIMILAR, response_model=SimilarResponse, responses=ERRORS)
     async def similar(body: SimilarRequest, request: Request) -> Response:
         """Return the items most like each of the given ones, by the cosine of their vectors."""
         service = _service(request)
         found = await service.worker.ask(body)
         if isinstance(found, Recommendation):
             raise TypeError("a likeness was answered by a recommendation")
-        unknown = service.recommender.unknown_items([str(i) for i in body.items])
+        unknown = service.recommender.unknown_items(body.items)
         service.metrics.unknown.labels("items").inc(len(unknown))
-        lists = [{"item": item, "items": service.ranked(r)} for item, r in found.items()]
+        lists = [{"item_id": item, "items": service.ranked(r)} for item, r in found.items()]
         return JSONResponse({"model": service.model, "lists": lists, "unknown": unknown})
 
 
@@ -193,25 +194,25 @@ def _add_operation(app: FastAPI) -> None:
 
 
 def to_query(body: RecommendRequest) -> tuple[Query, int]:
-    """Return the query of a request body and how many of its oldest events were dropped."""
-    events = list(body.history or [])
-    timed = [event for event in events if isinstance(event, Event)]
-    order = list(range(len(events)))
-    if timed:
-        order.sort(key=lambda place: timed[place].time)
-    kept = order[-MAX_HISTORY:]
-    items = [str(timed[place].item if timed else events[place]) for place in kept]
+    """Return the query of a request body and how many of its oldest events the model will not read.
+
+    The query has them nevertheless: they are excluded as all of the history is.
+    """
+    events = body.history or []
+    items = [event.item if isinstance(event, Event) else event for event in events]
+    times = [event.time for event in events if isinstance(event, Event)]
     query = Query(
         history=None if body.history is None else items,
-        times=[timed[place].time for place in kept] if timed else None,
-        baskets=None if body.baskets is None else [str(body.baskets[place]) for place in kept],
-        user_id=None if body.user_id is None else str(body.user_id),
+        times=times or None,
+        baskets=body.baskets,
+        user_id=body.user_id,
         k=body.k,
-        exclude=[str(i) for i in body.exclude],
-        allow=None if body.allow is None else [str(i) for i in body.allow],
+        exclude=body.exclude,
+        allow=body.allow,
         exclude_seen=body.exclude_seen,
+        repeat_window=body.repeat_window,
     )
-    return query, len(order) - len(kept)
+    return query, max(0, len(events) - MAX_HISTORY)
 
 
 def _service(request: Request) -> Service:
@@ -227,16 +228,14 @@ def _error(status: int, message: str, problems: Sequence[dict[str, Any]] = ()) -
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Say what is wrong, where, and what is allowed, without echoing a long request."""
-    problems = [
-        {
-            "place": ".".join(str(part) for part in problem["loc"]),
-            "problem": problem["msg"].removeprefix("Value error, "),
-            "got": ascii(problem.get("input"))[:80],
-        }
-        for problem in getattr(error, "errors", list)()[:20]
-    ]
-    return _error(422, "the request is not valid", problems)
+    """Say what is wrong, where, what is allowed and what to do, without echoing a long request."""
+    if not isinstance(error, RequestValidationError):
+        raise TypeError(f"no error of validation: {type(error).__name__}") from error
+    asked = SimilarRequest if request.url.path == SIMILAR else RecommendRequest
+    found = problems_of(error, asked)
+    shown = found[:MAX_PROBLEMS]
+    more = f"; the first {len(shown)} of {len(found)} problems" if len(found) > len(shown) else ""
+    return _error(422, f"the request is not valid{more}", shown)
 
 
 async def _bad_data(request: Request, error: Exception) -> Response:
@@ -245,6 +244,8 @@ async def _bad_data(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
+    if status == 400:  # what the framework makes of a body it could not read
+        return _error(422, "the request is not valid", [unreadable(error.__cause__)])
     return _error(status, str(getattr(error, "detail", "error")))
 
 

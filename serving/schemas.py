@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-MAX_K = 1000
-MAX_IDS = 10_000
-"""Ids in one list of a request."""
-MAX_SIMILAR = 100
+from serving.rules import ALLOWED, MAX_IDS, MAX_K, MAX_SIMILAR, MAX_TIME, Id, refusal
+
 MAX_HISTORY = 1000
-"""Newest history events that are used; older ones are dropped and counted in the answer."""
-MAX_TIME = 2**53
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=512, strict=True)]
-Id = Text | StrictInt
-"""An external id; a whole number is taken as its decimal text."""
+"""Newest history events that the model reads; older ones are excluded, and counted in the answer."""
+ID, EVENT = "id", "event"
 
 
 class _Body(BaseModel):
@@ -32,6 +35,13 @@ class Event(_Body):
     )
 
 
+def _kind(value: object) -> str:
+    return EVENT if isinstance(value, Mapping | Event) else ID
+
+
+HistoryItem = Annotated[Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)], Discriminator(_kind)]
+
+
 class RecommendRequest(_Body):
     """Ask for a list: exactly one of `history` and `user_id`."""
 
@@ -42,13 +52,17 @@ class RecommendRequest(_Body):
                 {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
                 {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
                 {"user_id": "15", "k": 20, "exclude_seen": False},
+                {"user_id": "15", "repeat_window": 50},
             ]
         }
     )
 
-    history: Annotated[list[Id] | list[Event], Field(max_length=MAX_IDS)] | None = Field(
+    history: Annotated[list[HistoryItem], Field(max_length=MAX_IDS)] | None = Field(
         None,
-        description=f"Item ids, oldest first, or items with times. The newest {MAX_HISTORY} count.",
+        description=(
+            f"Item ids, oldest first, or items with times. The model reads the newest {MAX_HISTORY} "
+            "at most; what is excluded as seen goes by all of them."
+        ),
     )
     baskets: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = Field(
         None,
@@ -57,7 +71,7 @@ class RecommendRequest(_Body):
             "models of baskets as sets only, which otherwise go by the times, if there are any."
         ),
     )
-    user_id: Id | None = Field(None, description="A user whose recent events are in the bundle.")
+    user_id: Id | None = Field(None, description="A user whose events are in the bundle.")
     k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
     exclude: Annotated[list[Id], Field(max_length=MAX_IDS)] = Field(
         default=[], description="Items never wanted."
@@ -65,13 +79,39 @@ class RecommendRequest(_Body):
     allow: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = Field(
         None, description="Recommend among these items only."
     )
-    exclude_seen: Annotated[bool, Field(strict=True)] = True
+    exclude_seen: Annotated[bool, Field(strict=True)] | None = Field(
+        None,
+        description=(
+            "Leave out the items of the history, or let them come again. Without it, as the model "
+            "was evaluated (`info.exclude` of /v1/model)."
+        ),
+    )
+    repeat_window: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None,
+        description=(
+            "Leave out the items of the newest so many events; older ones may come again. Not "
+            "together with `exclude_seen: false`."
+        ),
+    )
+
+    @field_validator("history")
+    @classmethod
+    def _all_alike(cls, history: list[str | Event] | None) -> list[str | Event] | None:
+        timed = sum(isinstance(event, Event) for event in history or [])
+        if history is not None and 0 < timed < len(history):
+            problem = f"has times for {timed} of {len(history)} items"
+            raise refusal(problem, ALLOWED["history"], "give times for all items, or for none")
+        return history
 
     @model_validator(mode="after")
     def _one_source(self) -> RecommendRequest:
         if (self.history is None) == (self.user_id is None):
             found = "neither" if self.history is None else "both"
-            raise ValueError(f"give exactly one of history and user_id (got {found})")
+            raise refusal(
+                f"has {found} of history and user_id",
+                "exactly one of history and user_id",
+                "send history, or user_id for a user of the bundle; an empty history has a list too",
+            )
         return self
 
     @model_validator(mode="after")
@@ -79,11 +119,22 @@ class RecommendRequest(_Body):
         if self.baskets is None:
             return self
         if self.history is None:
-            raise ValueError("baskets belong to a history; a user_id has its own")
+            problem = "has baskets, but no history they belong to"
+            fix = "leave baskets out: a user of the bundle has its own"
+            raise refusal(problem, "baskets together with history", fix)
         if len(self.baskets) != len(self.history):
-            raise ValueError(
-                f"{len(self.baskets)} baskets for a history of {len(self.history)} items; "
-                "give one for each item"
+            problem = f"has {len(self.baskets)} baskets for a history of {len(self.history)} items"
+            fix = "give one label for each item, or leave baskets out"
+            raise refusal(problem, ALLOWED["baskets"], fix)
+        return self
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> RecommendRequest:
+        if self.repeat_window is not None and self.exclude_seen is False:
+            raise refusal(
+                "has repeat_window and exclude_seen: false, which contradict each other",
+                "one of the two, or repeat_window with exclude_seen: true",
+                "leave exclude_seen out to exclude the newest events, or repeat_window to repeat all",
             )
         return self
 
@@ -107,7 +158,7 @@ class ModelVersion(BaseModel):
 class RankedItem(BaseModel):
     """One place of a list."""
 
-    item: str
+    item_id: str
     score: float
     rank: int = Field(description="From 1.")
     title: str | None = Field(None, description="Present where the catalogue has titles.")
@@ -120,7 +171,10 @@ class RecommendResponse(BaseModel):
     items: list[RankedItem]
     unknown: list[str] = Field(description="History ids that the catalogue does not hold.")
     unknown_allowed: list[str] = Field(description="The same for `allow`.")
-    dropped_history: int = Field(description="Oldest events beyond the limit, not used.")
+    unknown_excluded: list[str] = Field(description="The same for `exclude`.")
+    dropped_history: int = Field(
+        description=f"Oldest events before the newest {MAX_HISTORY}: excluded, but not read."
+    )
     fallback: Literal["empty_history", "unknown_history", "unknown_user"] | None = Field(
         description="Why this is the default list of an empty history, or null."
     )
@@ -129,7 +183,7 @@ class RecommendResponse(BaseModel):
 class SimilarList(BaseModel):
     """The items most like one item."""
 
-    item: str
+    item_id: str
     items: list[RankedItem]
 
 
@@ -144,9 +198,11 @@ class SimilarResponse(BaseModel):
 class Problem(BaseModel):
     """One thing wrong with a request."""
 
-    place: str
+    place: str = Field(description="Where, as in body.history.3.")
     problem: str
-    got: str | None = None
+    got: str | None = Field(None, description="The beginning of the value there, as JSON.")
+    allowed: str
+    fix: str = Field(description="What to do.")
 
 
 class ErrorResponse(BaseModel):

@@ -191,7 +191,7 @@ def test_request(command: str, address: str) -> None:
         answer = json.load(response)
     assert len(answer["items"]) == 5
     assert answer["unknown"] == []
-    assert not {"318", "296"} & {item["item"] for item in answer["items"]}
+    assert not {"318", "296"} & {item["item_id"] for item in answer["items"]}
 
 
 def test_every_command_is_run_or_said_not_to_be() -> None:

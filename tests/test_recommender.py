@@ -268,6 +268,34 @@ def test_similar_is_the_cosine_of_item_vectors(sasrec: Recommender) -> None:
     assert sasrec.similar(["x"], k=3) == {}
 
 
+@pytest.mark.parametrize("name", ["sasrec", "markov"])
+def test_requests_for_likeness_share_one_comparison(
+    recommenders: dict[str, Recommender], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [(["i04", "x", "i09"], 3), (["i09"], 6), (["x"], 2), ([], 1), (["i07", "i04"], 50)]
+    alone = [recommenders[name].similar(*one) for one in asked]
+    compared: list[list[int]] = []
+    likeness = Recommender._likeness
+
+    def counted(self: Recommender, known: Any, own: Any) -> Any:
+        compared.append(known.tolist())
+        return likeness(self, known, own)
+
+    monkeypatch.setattr(Recommender, "_likeness", counted)
+    together = recommenders[name].similar_batch(asked)
+    assert compared == [[4, 9, 7]]
+    monkeypatch.setattr("recsys.recommender.block_rows", lambda width: 2)
+    blocks = recommenders[name].similar_batch(asked)
+    assert compared[1:] == [[4, 9], [7]]
+    for found in (together, blocks):
+        assert [list(one) for one in found] == [list(one) for one in alone]
+        for one, other in zip(found, alone, strict=True):
+            for item in one:
+                assert one[item].items == other[item].items
+                assert one[item].scores == pytest.approx(other[item].scores, rel=1e-5)
+    assert recommenders[name].similar_batch([]) == []
+
+
 def test_similar_without_vectors_asks_what_follows(recommenders: dict[str, Recommender]) -> None:
     answer = recommenders["markov"].similar(["i04"], k=4)["i04"]
     assert answer.items == expected("markov", [4], 4, {4})[0]

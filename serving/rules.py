@@ -1,0 +1,79 @@
+"""What a request body must hold to: the rules of single values, and what is said when one is broken.
+
+Every refusal names what is wrong, what is allowed and what to do; `serving.problems` adds the place
+and the value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MAX_K = 1000
+MAX_IDS = 10_000
+"""Ids in one list of a request."""
+MAX_ID = 512
+"""Characters of an id."""
+MAX_SIMILAR = 100
+MAX_TIME = 2**53
+
+REFUSAL = "recsys_rule"
+"""The type of errors made by `refusal`."""
+
+ONE_ID = f"a text of 1 to {MAX_ID} characters, or a whole number"
+IDS = f"a list of at most {MAX_IDS} ids, each {ONE_ID}"
+YES_NO = "true, false or null, which follows the rule the model was evaluated by"
+EVENT = '{"item": "a", "time": 1767225600}'
+
+ALLOWED = {
+    "history": f"{IDS}; or a list of events, each like {EVENT}",
+    "item": ONE_ID,
+    "time": f"seconds since 1970, a whole number from {-MAX_TIME} to {MAX_TIME}",
+    "baskets": f"one label for each item of the history, each {ONE_ID}",
+    "user_id": ONE_ID,
+    "k": f"a whole number from 1 to {MAX_K}",
+    "exclude": IDS,
+    "allow": IDS,
+    "exclude_seen": YES_NO,
+    "repeat_window": "a number of events, a whole number from 1",
+    "items": f"a list of 1 to {MAX_SIMILAR} ids, each {ONE_ID}",
+}
+"""What every key of a body may hold."""
+
+ALLOWED_INSIDE = {
+    "history": f"{ONE_ID}; or an event like {EVENT}",
+    **dict.fromkeys(("baskets", "exclude", "allow", "items"), ONE_ID),
+}
+"""What the places of those that are lists may hold."""
+
+
+def refusal(problem: str, allowed: str, fix: str) -> PydanticCustomError:
+    """Return the error of a broken rule, to be raised by a validator."""
+    context = {"problem": problem, "allowed": allowed, "fix": fix}
+    return PydanticCustomError("recsys_rule", "{problem}", context)
+
+
+def _external_id(value: object) -> str:
+    """Return an id as text; a whole number is taken as its decimal text."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise refusal("is no id", ONE_ID, "send such an id, or leave it out")
+    text = str(value)
+    if not 1 <= len(text) <= MAX_ID:
+        problem = f"is an id of {len(text)} characters"
+        raise refusal(problem, ONE_ID, "send the id as it is in the catalogue")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        fix = "send a surrogate together with its other half, or leave the id out"
+        raise refusal("is an id with half a character", ONE_ID, fix)
+    return text
+
+
+Id = Annotated[
+    str,
+    PlainValidator(_external_id),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}]}
+    ),
+]
+"""An external id; a whole number is taken as its decimal text."""
