@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ray_session import map_partitions, ray_session, worker_count
-from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
+from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
@@ -29,6 +29,7 @@ STAGE_VERSION: Final = 1
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
 PAGE: Final = "report.html"
+_SPLITS: Final[tuple[SplitName, ...]] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Exam:
     def dataset(self) -> str:
         """How rows name the data."""
         return dataset_name(self.config, self.fold)
+
+    def run(self, name: str) -> Run:
+        """Return the model's run that is asked: what was refitted has learned the validation targets."""
+        if self.split == "validation":
+            return open_run(self.config, name, self.fold)
+        return tested_run(self.config, name, self.fold)
 
     def directory(self, report: Path) -> Path:
         """Return where its rows are kept; folds do not share a directory."""
@@ -68,7 +75,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     from, `report.html` shows them.
     """
     asked = exams(config)
-    runs = {(fold, name): open_run(config, name, fold) for fold, name in _fitted(config)}
+    runs = _runs(config, asked)
     key = _key(config, asked, runs)
     directory = _directory(config, key)
     if is_current(directory, key):
@@ -83,14 +90,12 @@ def evaluate(config: ExperimentConfig) -> Path:
         comparisons = [row for exam in asked for row in _compare(exam, work)]
         _write_json(work / METRICS, rows)
         _write_json(work / COMPARISONS, comparisons)
-        training = training_facts(
-            {shown_name(name, fold): run.manifest for (fold, name), run in runs.items()}
-        )
+        training = training_facts({shown_name(t): run.manifest for t, run in runs.items()})
         _write_page(config, asked, rows, comparisons, training, work / PAGE)
         manifest.update(
             models=list(config.models),
             exams=[{"fold": exam.fold, "split": exam.split} for exam in asked],
-            runs={f"{fold}/{name}": run.directory.name for (fold, name), run in runs.items()},
+            runs={title: run.directory.name for title, run in runs.items()},
             evaluation=config.evaluation.model_dump(mode="json"),
             seed=config.seed,
         )
@@ -100,8 +105,8 @@ def evaluate(config: ExperimentConfig) -> Path:
 
 def finished_report(config: ExperimentConfig) -> Path:
     """Return the report of this configuration; `ArtifactError` says to evaluate first."""
-    runs = {(fold, name): open_run(config, name, fold) for fold, name in _fitted(config)}
-    key = _key(config, exams(config), runs)
+    asked = exams(config)
+    key = _key(config, asked, _runs(config, asked))
     directory = _directory(config, key)
     if not is_current(directory, key):
         raise ArtifactError(
@@ -116,7 +121,7 @@ def grade(task: tuple[Exam, str, Path]) -> list[MetricRow]:
     from recsys.runtime import resolve_device
 
     exam, name, work = task
-    run = open_run(exam.config, name, exam.fold)
+    run = exam.run(name)
     device = resolve_device("auto") if is_learned(exam.config, name) else "cpu"
     return evaluate_model(name, run.model, _ground(exam, run), exam.directory(work), device=device)
 
@@ -149,7 +154,7 @@ def _shared_vectors(exam: Exam) -> Float32 | None:
     if not learned:
         return None
     with torch.inference_mode():
-        vectors: Float32 = item_vectors(open_run(exam.config, learned[0], exam.fold)).numpy()
+        vectors: Float32 = item_vectors(exam.run(learned[0])).numpy()
     return vectors
 
 
@@ -201,6 +206,9 @@ def about(config: ExperimentConfig) -> dict[str, str]:
         "data hash": prepared["key"][:16],
         "split": ", ".join(f"{key} {value}" for key, value in split.items()),
         "target": prepared["target"],
+        "learned from": "training events; those of the test from training and validation events"
+        if config.refit
+        else "training events",
         "excluded": f"{config.evaluation.exclude}; targets that this forbids: "
         f"{config.evaluation.repeats}",
         "seed": str(config.seed),
@@ -210,14 +218,16 @@ def about(config: ExperimentConfig) -> dict[str, str]:
 
 
 def _track(config: ExperimentConfig, runs: Sequence[Run], rows: Sequence[MetricRow]) -> None:
-    """Add the figures over all targets to every model's MLflow run."""
+    """Add the figures over all targets to the MLflow run of the model that was asked."""
     for run in runs:
+        asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
         dataset = dataset_name(config, run.fold)
         run_id = run.manifest.get("mlflow_run")
         mine = {
             f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
             for row in rows
             if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
+            and row["split"] in asked
             and row["value"] is not None
         }
         if run_id is not None and mine:
@@ -231,14 +241,16 @@ def _splits(config: ExperimentConfig) -> list[SplitName]:
     return list(dict.fromkeys(config.evaluation.splits))
 
 
-def _fitted(config: ExperimentConfig) -> list[tuple[str, str]]:
-    return [(fold, name) for fold in folds(config) for name in config.models]
+def _runs(config: ExperimentConfig, asked: list[Exam]) -> dict[str, Run]:
+    """Return every run that the exams ask, by `fold/model`, a refitted one with `/refit`."""
+    found = [exam.run(name) for exam in asked for name in config.models]
+    return {f"{run.fold}/{run.name}" + ("/refit" if run.refit else ""): run for run in found}
 
 
-def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[tuple[str, str], Run]) -> str:
+def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[str, Run]) -> str:
     return stable_hash(
         {
-            "runs": {f"{fold}/{name}": run.key for (fold, name), run in runs.items()},
+            "runs": {title: run.key for title, run in runs.items()},
             "exams": [[exam.fold, exam.split] for exam in asked],
             "evaluation": config.evaluation.model_dump(mode="json"),
             "name": config.name,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ray_session import map_partitions, ray_session
-from pipelines.runs import Run, open_run
+from pipelines.runs import Run, tested_run
 from recsys.config import ExperimentConfig
 from recsys.manifest import is_current, stable_hash, stage_directory
 
@@ -33,10 +33,11 @@ def index_key(run: Run) -> str:
 def index(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
     """Index the item vectors of a trained model and return the finished directory.
 
-    The manifest has the search's recall at 100 against exact search, for the histories of up to 1,000
-    seeded validation targets: real queries, because the recall of random ones says little.
+    The model is the one that is tested and published. The manifest has the search's recall at 100
+    against exact search, for the histories of up to 1,000 seeded validation targets: real queries,
+    because the recall of random ones says little.
     """
-    run = open_run(config, name, fold)
+    run = tested_run(config, name, fold)
     directory, key = index_directory(run), index_key(run)
     if is_current(directory, key):
         return directory
@@ -55,7 +56,7 @@ def build(task: tuple[ExperimentConfig, str, str, Path]) -> dict[str, Any]:
     from recsys.retrieval.index import build_index, recall_check
 
     config, name, fold, directory = task
-    run = open_run(config, name, fold)
+    run = tested_run(config, name, fold)
     with torch.inference_mode():
         vectors = item_vectors(run)
         built = build_index(config.index, vectors)

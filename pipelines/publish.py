@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.index import index_directory, index_key
-from pipelines.runs import Run, dataset_name, is_learned, last_fold, open_run
+from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError
@@ -41,7 +41,7 @@ def publish(config: ExperimentConfig, report: Path) -> Path:
     """
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     name = config.publish.model or best_model(config, rows)
-    run = open_run(config, name, last_fold(config))
+    run = tested_run(config, name, last_fold(config))
     key = _key(run, report)
     directory = bundles_directory(config)
     record = read_record(directory)
@@ -176,6 +176,7 @@ def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
         "model": run.name,
         "run": run.directory.name,
         "run_key": run.key,
+        "learned_from": "training and validation" if run.refit else "training",
         "data_hash": prepared["key"],
         "seed": run.config.seed,
         "target": prepared["target"],

@@ -47,6 +47,7 @@ class Run:
     name: str
     fold: str
     directory: Path
+    refit: bool = False
 
     @property
     def key(self) -> str:
@@ -67,10 +68,11 @@ class Run:
 
     @cached_property
     def split(self) -> Split:
-        """The run's fold."""
+        """The run's fold; what trains in it is what the run learned from."""
         from recsys.data.sequences import Split
 
-        return Split.load(self.config.workspace / "prepared" / "splits" / self.fold)
+        split = Split.load(self.config.workspace / "prepared" / "splits" / self.fold)
+        return split.refitted() if self.refit else split
 
     @cached_property
     def model(self) -> Model:
@@ -84,12 +86,17 @@ class Run:
         return model.eval()
 
 
-def open_run(config: ExperimentConfig, name: str, fold: str) -> Run:
+def open_run(config: ExperimentConfig, name: str, fold: str, *, refit: bool = False) -> Run:
     """Return the finished run of a model; `ArtifactError` says to train it first."""
-    directory = run_directory(config, name, fold)
-    if not is_current(directory, run_key(config, name, fold)):
+    directory = run_directory(config, name, fold, refit=refit)
+    if not is_current(directory, run_key(config, name, fold, refit=refit)):
         raise ArtifactError(
             f"{name} is not trained with this configuration ({directory} is missing or of another); "
             "run `recsys train` first, or `recsys run` for all stages"
         )
-    return Run(config, name, fold, directory)
+    return Run(config, name, fold, directory, refit)
+
+
+def tested_run(config: ExperimentConfig, name: str, fold: str) -> Run:
+    """Return the run that is tested, indexed and published: the refitted one, if there are such."""
+    return open_run(config, name, fold, refit=config.refit)

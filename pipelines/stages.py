@@ -75,7 +75,9 @@ def plan(config: ExperimentConfig, stage: str) -> list[Step]:
         case "features":
             return [Step(stage, "", lambda: _features(config))]
         case "train":
-            return [_model_step(stage, _train, config, *which) for which in everything]
+            first = [_model_step(stage, _train, config, *which) for which in everything]
+            again = [_model_step(stage, _refit, config, *which) for which in everything]
+            return first + (again if config.refit else [])
         case "index":
             return [_model_step(stage, _index, config, *which) for which in learned]
         case "evaluate":
@@ -142,6 +144,7 @@ def _model_step(
     fold: str,
 ) -> Step:
     subject = name if fold == "main" else f"{name} {fold}"
+    subject += " (refit)" if run is _refit else ""
     return Step(stage, subject, lambda: run(config, name, fold))
 
 
@@ -161,6 +164,12 @@ def _train(config: ExperimentConfig, name: str, fold: str) -> Path:
     from pipelines.train import train
 
     return train(config, name, fold)
+
+
+def _refit(config: ExperimentConfig, name: str, fold: str) -> Path:
+    from pipelines.train import train
+
+    return train(config, name, fold, refit=True)
 
 
 def _index(config: ExperimentConfig, name: str, fold: str) -> Path:

@@ -91,9 +91,8 @@ def _manifests(config: ExperimentConfig, report: Path) -> dict[str, dict[str, An
     """Return the manifests of the runs that a report measured, by the name to show."""
     runs: dict[str, str] = read_manifest(report)["runs"]
     return {
-        shown_name(name, fold): read_manifest(config.workspace / "runs" / directory)
-        for key, directory in runs.items()
-        for fold, name in [key.split("/")]
+        shown_name(title): read_manifest(config.workspace / "runs" / directory)
+        for title, directory in runs.items()
     }
 
 

@@ -20,7 +20,7 @@ from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
 logger = logging.getLogger(__name__)
@@ -32,15 +32,20 @@ HISTORY = "history.json"
 RECORD = "run.json"
 
 
-def run_directory(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
+def run_directory(
+    config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False
+) -> Path:
     """Return where the run of a model lies, finished or not; needs the features stage."""
-    key = run_key(config, name, fold)
-    suffix = "" if fold == "main" else f"-{fold}"
+    key = run_key(config, name, fold, refit=refit)
+    suffix = ("" if fold == "main" else f"-{fold}") + ("-refit" if refit else "")
     return config.workspace / "runs" / f"{name}{suffix}-{key[:8]}"
 
 
-def run_key(config: ExperimentConfig, name: str, fold: str = "main") -> str:
+def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> str:
     """Return the hash of everything that makes a run: its data, its configuration, its seed."""
+    if refit:
+        first = run_key(config, name, fold)
+        return stable_hash({"refit": first, "version": STAGE_VERSION})
     model = _model_config(config, name)
     inputs = {
         stage: read_manifest(config.workspace / stage)["key"] for stage in ("prepared", "features")
@@ -59,21 +64,28 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main") -> str:
     )
 
 
-def train(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
-    """Fit the model `name` of the configuration and return its finished run directory."""
+def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> Path:
+    """Fit the model `name` of the configuration and return its finished run directory.
+
+    With `refit` it learns from the validation window as well, for as many epochs as were best in the
+    run without, which must be finished.
+    """
     # Ray's training workers run in a directory of their own.
     config = config.model_copy(update={"output": config.output.absolute()})
-    directory, key = run_directory(config, name, fold), run_key(config, name, fold)
+    directory = run_directory(config, name, fold, refit=refit)
+    key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        tracker = _start_tracking(config, name, key, work)
+        tracker = _start_tracking(config, f"{name} refit" if refit else name, key, work)
         joined = replace(tracker.settings, run_id=tracker.run_id)
         settings = {
             "config": config.model_dump(mode="json"),
             "name": name,
             "fold": fold,
+            "refit": refit,
+            "epochs": best_epochs(config, name, fold) if refit else None,
             "directory": str(work),
             "tracking": None if tracker.run_id is None else asdict(joined),
         }
@@ -92,6 +104,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
         manifest.update(
             model=name,
             fold=fold,
+            refit=refit,
             seed=config.seed,
             model_config=_model_config(config, name).model_dump(mode="json"),
             mlflow_run=tracker.run_id,
@@ -100,10 +113,23 @@ def train(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
     return directory
 
 
-def _start_tracking(config: ExperimentConfig, name: str, key: str, work: Path) -> Tracker:
+def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:
+    """Return how many epochs a model's validated run found best; None if it is not learned."""
+    directory = run_directory(config, name, fold)
+    if not is_current(directory, run_key(config, name, fold)):
+        raise ArtifactError(
+            f"{name} must be trained and validated before it is fitted again ({directory} is missing "
+            "or of another configuration); run `recsys train`"
+        )
+    best = read_manifest(directory)["metrics"].get("best_epoch")
+    return None if best is None else int(best) + 1
+
+
+def _start_tracking(config: ExperimentConfig, title: str, key: str, work: Path) -> Tracker:
     """Start the run's record, or go on with the one that an interrupted stage began."""
     remembered = work / "mlflow_run"
-    settings = tracker_settings(config, name)
+    name = title.removesuffix(" refit")
+    settings = tracker_settings(config, title)
     if remembered.is_file():
         settings = replace(settings, run_id=remembered.read_text())
     tracker = Tracker(settings)
@@ -139,10 +165,9 @@ def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
             name="ray", storage_path=str(Path(settings["directory"]) / "ray")
         ),
     )
+    epochs = settings["epochs"] or training.epochs
     try:
-        with follow_epochs(
-            Path(settings["directory"]), training.epochs, f"train {settings['name']}"
-        ):
+        with follow_epochs(Path(settings["directory"]), epochs, f"train {settings['name']}"):
             trainer.fit()
     except Exception as error:
         known = _known_cause(error, settings["name"])
@@ -221,6 +246,8 @@ def _open(settings: dict[str, Any]) -> tuple[ExperimentConfig, Any, Any, Path]:
     config = parse_config(settings["config"])
     store = SequenceStore.load(config.workspace / "features" / "sequences")
     split = Split.load(config.workspace / "prepared" / "splits" / settings["fold"])
+    if settings["refit"]:
+        split = split.refitted()
     return config, store, split, Path(settings["directory"])
 
 
@@ -269,7 +296,8 @@ def train_worker(settings: dict[str, Any]) -> None:
         training=model_config.training,
         evaluation=config.evaluation,
         data=TrainingData(store, split.train_end),
-        validation=split.validation,
+        validation=None if settings["refit"] else split.validation,
+        epochs=settings["epochs"],
         directory=work / CHECKPOINTS,
         seed=config.seed,
         on_epoch=partial(_on_epoch, work, tracker),
@@ -314,13 +342,13 @@ def _join_tracking(settings: dict[str, Any]) -> Tracker | None:
 def _write_record(work: Path, rows: list[dict[str, float]]) -> None:
     """Write what the manifest says of a training: epochs, time, throughput, padding, best."""
     seconds = sum(row["seconds"] for row in rows)
-    best = max((row for row in rows if "ndcg@10" in row), key=lambda row: row["ndcg@10"])
     metrics = {
         "train_seconds": seconds,
         "validation_seconds": sum(row.get("validation_seconds", 0.0) for row in rows),
         "events_per_second": sum(r["events_per_second"] * r["seconds"] for r in rows) / seconds,
         "padding_share": rows[-1]["padding_share"],
-        "best_epoch": best["epoch"],
-        "best_validation_ndcg@10": best["ndcg@10"],
     }
+    if validated := [row for row in rows if "ndcg@10" in row]:  # none in a refit
+        best = max(validated, key=lambda row: row["ndcg@10"])
+        metrics |= {"best_epoch": best["epoch"], "best_validation_ndcg@10": best["ndcg@10"]}
     (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(rows)}))

@@ -10,7 +10,8 @@ def training_facts(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
     """Return a row for every learned model, heading -> text.
 
     Training and validation are the seconds of all epochs, padding the share of a batch's places that
-    hold no event, the best epoch, counted from one, is the one whose weights were kept.
+    hold no event, the best epoch, counted from one, is the one whose weights were kept; a refit is not
+    validated and keeps its last.
 
     Args:
         manifests: name to show -> manifest of the model's run; counted models have no epochs and no
@@ -25,7 +26,7 @@ def training_facts(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
             {
                 "model": name,
                 "epochs": f"{manifest['epochs']}",
-                "best epoch": f"{found['best_epoch'] + 1:.0f}",
+                "best epoch": f"{found['best_epoch'] + 1:.0f}" if "best_epoch" in found else "-",
                 "training": f"{found['train_seconds']:,.1f} s",
                 "validation": f"{found['validation_seconds']:,.1f} s",
                 "padding": f"{found['padding_share']:.1%}",
@@ -34,6 +35,10 @@ def training_facts(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
     return rows
 
 
-def shown_name(name: str, fold: str) -> str:
-    """Return how a run is named: by its model, with the fold where there are several."""
-    return name if fold == "main" else f"{name} {fold}"
+def shown_name(title: str) -> str:
+    """Return how a run is named that a report calls `fold/model` or `fold/model/refit`.
+
+    By its model, with the fold where there are several.
+    """
+    fold, name, *refit = title.split("/")
+    return " ".join([name, *([] if fold == "main" else [fold]), *(["(refit)"] if refit else [])])

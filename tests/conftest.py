@@ -158,6 +158,7 @@ def tiny_split(tiny_store: SequenceStore) -> Split:
         train_end=end - 2,
         validation=Targets(users, end - 2, end - 1),
         test=Targets(users, end - 1, end),
+        refit_end=end - 1,
     )
 
 

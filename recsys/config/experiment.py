@@ -107,6 +107,9 @@ class ExperimentConfig(Section):
     split: SplitConfig = GlobalTimeSplit()
     models: dict[Annotated[str, Field(pattern=NAME)], ModelConfig] = Field(min_length=1)
     """Any names, of the same letters as `name`; every model is evaluated on the same targets."""
+    refit: bool = False
+    """Fit every model again on training and validation events, with the settings and the epoch that
+    validation chose: that model is tested, indexed and published."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +118,24 @@ class Split:
     """One fold: which events train, what validation and test ask for.
 
     `train_end` is int64 [U], absolute: user u's training events are `offsets[u]:train_end[u]`.
+    `refit_end` is the same for a model that is fitted again when validation has been used: all that
+    comes before the test window.
     """
 
     train_end: Int64
     validation: Targets
     test: Targets
+    refit_end: Int64 | None = None
 
     def targets(self, name: SplitName) -> Targets:
         """Return the targets of the named split."""
         return self.validation if name == "validation" else self.test
+
+    def refitted(self) -> Split:
+        """Return the fold as a refitted model sees it: the validation window trains, too."""
+        if self.refit_end is None:
+            raise ArtifactError("this split does not say what a refit may learn; prepare it again")
+        return replace(self, train_end=self.refit_end)
 
     def save(self, directory: Path) -> None:
         """Write the fold into `directory`."""
@@ -134,6 +143,8 @@ class Split:
         np.save(directory / "train_end.npy", self.train_end)
         self.validation.save(directory / "validation.npz")
         self.test.save(directory / "test.npz")
+        if self.refit_end is not None:
+            np.save(directory / "refit_end.npy", self.refit_end)
 
     @classmethod
     def load(cls, directory: Path) -> Split:
@@ -141,10 +152,12 @@ class Split:
         path = directory / "train_end.npy"
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; run the prepare stage")
+        refit = directory / "refit_end.npy"
         return cls(
             train_end=np.load(path),
             validation=Targets.load(directory / "validation.npz"),
             test=Targets.load(directory / "test.npz"),
+            refit_end=np.load(refit) if refit.is_file() else None,
         )
 
 

@@ -106,9 +106,13 @@ class Fold:
 
 @dataclass(frozen=True)
 class Windows:
-    """Local positions [U]: `offsets:train_end` trains, `validation` and `test` are (from, to)."""
+    """Local positions [U]: `offsets:train_end` trains, `validation` and `test` are (from, to).
+
+    `offsets:refit_end` trains when a model is fitted again for the test.
+    """
 
     train_end: Int64
+    refit_end: Int64
     validation: tuple[Int64, Int64]
     test: tuple[Int64, Int64]
 
@@ -208,7 +212,8 @@ def windows(
         return np.where(chosen, begin + given, end), end
 
     train_end = np.where(keys < fold.validation_from, end, begin)
-    return Windows(train_end, held_out(validates), held_out(tests))
+    refit_end = np.where(keys < fold.test_from, end, begin)
+    return Windows(train_end, refit_end, held_out(validates), held_out(tests))
 
 
 def _time_windows(runs: Runs, fold: Fold, moments: Int64) -> Windows:
@@ -219,7 +224,7 @@ def _time_windows(runs: Runs, fold: Fold, moments: Int64) -> Windows:
 
     validation, test = position(fold.validation_from), position(fold.test_from)
     until = runs.offsets[1:] if fold.test_until is None else position(fold.test_until)
-    return Windows(validation, (validation, test), (test, until))
+    return Windows(validation, test, (validation, test), (test, until))
 
 
 def _last_windows(runs: Runs, n: int, target: TargetKind) -> Windows:
@@ -234,7 +239,7 @@ def _last_windows(runs: Runs, n: int, target: TargetKind) -> Windows:
     else:
         enough = np.diff(runs.offsets) >= 2 * n + 1
         test, validation = np.where(enough, end - n, end), np.where(enough, end - 2 * n, end)
-    return Windows(validation, (validation, test), (test, end))
+    return Windows(validation, test, (validation, test), (test, end))
 
 
 def hidden_counts(lengths: Int64, share: float) -> Int64:
@@ -289,19 +294,26 @@ def _targets(runs: Runs, local_user: Int64, start: Int64, end: Int64) -> Targets
 def make_split(runs: Runs, chosen: Windows, target: TargetKind) -> Split:
     """Return the partition's part of a fold, positions local."""
     validation, test = (targets_of(runs, w, target) for w in (chosen.validation, chosen.test))
-    return Split(chosen.train_end, validation, test)
+    return Split(chosen.train_end, validation, test, chosen.refit_end)
 
 
 def join_splits(parts: Iterable[tuple[Split, int]]) -> Split:
     """Return the whole fold of `(part, position of its first event in the store)`, in order."""
     shifted = [
-        Split(part.train_end + base, _shift(part.validation, base), _shift(part.test, base))
+        Split(
+            part.train_end + base,
+            _shift(part.validation, base),
+            _shift(part.test, base),
+            None if part.refit_end is None else part.refit_end + base,
+        )
         for part, base in parts
     ]
+    refit_ends = [part.refit_end for part in shifted if part.refit_end is not None]
     return Split(
         np.concatenate([part.train_end for part in shifted]),
         _join([part.validation for part in shifted]),
         _join([part.test for part in shifted]),
+        np.concatenate(refit_ends) if len(refit_ends) == len(shifted) else None,
     )
 
 

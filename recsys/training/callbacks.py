@@ -29,6 +29,8 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
     One callback and not four, because the order matters: the checkpoint must hold what validation
     found, and must be whole on disk before anything is reported.
 
+    Without `validate` nothing is compared: training runs for all its epochs and keeps the last.
+
     Attributes:
         rows: one record per finished epoch, also restored from a checkpoint.
         best: `(metric, epoch)` of the best validation so far.
@@ -37,7 +39,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
     def __init__(
         self,
         directory: Path,
-        validate: Validate,
+        validate: Validate | None,
         *,
         patience: int,
         every: int,
@@ -68,7 +70,10 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         epoch = trainer.current_epoch
         row = epoch_row(pl_module, epoch, trainer.world_size)
         last = epoch + 1 == trainer.max_epochs
-        if (epoch + 1) % self.every == 0 or last:
+        if self.validate is None:
+            if last:
+                self._keep(pl_module, trainer)
+        elif (epoch + 1) % self.every == 0 or last:
             began = time.perf_counter()
             row |= self.validate(pl_module)
             row["validation_seconds"] = time.perf_counter() - began
@@ -86,6 +91,10 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
             return
         self.best = (row[METRIC], epoch)
         self._failed = 0
+        self._keep(module, trainer)
+
+    def _keep(self, module: TrainingModule, trainer: Any) -> None:
+        """Write the weights that stay if nothing better comes."""
         if trainer.is_global_zero:
             aside = self.directory / f".{BEST}"
             save_file(plain_state(module.evaluated.state_dict()), aside)

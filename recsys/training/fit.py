@@ -45,10 +45,12 @@ class FitPlan:
         training: how to fit.
         evaluation: how validation ranks (what it excludes).
         data: what may be learned from.
-        validation: what the best epoch is chosen on.
+        validation: what the best epoch is chosen on; None trains all epochs and keeps the last, as a
+            refit does whose epochs are known.
         directory: where checkpoints, history and weights are written.
         seed: of weights' drop-out, order and negatives.
         on_epoch: called by the first process with each epoch's record.
+        epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         rank, world_size: this process among those that train together, each on its own windows; but
             for what is random, their result is that of one process with `world_size` times the batch.
@@ -57,10 +59,11 @@ class FitPlan:
     training: TrainingConfig
     evaluation: EvaluationConfig
     data: TrainingData
-    validation: Targets
+    validation: Targets | None
     directory: Path
     seed: int = 0
     on_epoch: Callable[[EpochRow], None] | None = None
+    epochs: int | None = None
     trainer: dict[str, Any] | None = None
     rank: int = 0
     world_size: int = 1
@@ -78,7 +81,7 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
         model.hidden = torch.compile(model.hidden, dynamic=True)  # type: ignore[method-assign]
     end = EpochEnd(
         plan.directory,
-        lambda trained: validate(trained, plan),
+        None if plan.validation is None else lambda trained: validate(trained, plan),
         patience=plan.training.patience,
         every=plan.training.validate_every,
         on_epoch=plan.on_epoch,
@@ -129,7 +132,7 @@ def _trainer(plan: FitPlan, end: EpochEnd) -> lightning.Trainer:
             "accelerator": device,
             "devices": 1,
             "precision": resolve_precision(plan.training.precision, device),
-            "max_epochs": plan.training.epochs,
+            "max_epochs": plan.epochs or plan.training.epochs,
             "gradient_clip_val": plan.training.clip,
             "callbacks": [end],
             "logger": False,
@@ -171,7 +174,7 @@ def validate(module: TrainingModule, plan: FitPlan) -> dict[str, float]:
 def validation_targets(plan: FitPlan) -> Targets:
     """Return the validation targets, or the seeded sample of them that the configuration asks for."""
     targets, limit = plan.validation, plan.training.validation_targets
-    if len(targets) == 0:
+    if targets is None or len(targets) == 0:
         raise DataError("the split has no validation targets, so no best epoch can be chosen")
     if limit is None or len(targets) <= limit:
         return targets
@@ -195,5 +198,10 @@ def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd, counts: Int64)
     model.default_query.copy_(popularity_query(table, counts))
     if plan.rank == 0:
         save_file(plain_state(model.state_dict()), plan.directory / WEIGHTS)
-        history = {"best_epoch": end.best[1], "best": end.best[0], "epochs": end.rows}
+        validated = plan.validation is not None
+        history = {
+            "best_epoch": end.best[1] if validated else None,
+            "best": end.best[0] if validated else None,
+            "epochs": end.rows,
+        }
         (plan.directory / HISTORY).write_text(json.dumps(history, indent=1) + "\n")

@@ -374,3 +374,28 @@ def test_parts_are_joined_at_their_places() -> None:
     joined = splits.join_splits(zip(parts, (0, 7, 8), strict=True))
     check(joined, whole.train_end.tolist(), rows(whole.validation), rows(whole.test))
     assert rows(whole.test) == [(0, 2, 3), (1, 6, 7), (3, 12, 13)]
+
+
+@given(
+    users=USERS,
+    target=TARGETS,
+    kind=st.sampled_from(["users", "lists"]),
+    cuts=st.tuples(st.integers(0, 10), st.integers(0, 10)),
+)
+def test_a_refit_learns_what_would_train_without_a_validation_window(
+    users: list[Any], target: TargetKind, kind: Kind, cuts: tuple[int, int]
+) -> None:
+    runs, (low, high) = runs_of(users), sorted(cuts)
+    split = split_of(runs, Fold("main", low, high), GlobalTimeSplit(), kind, target)
+    without = split_of(runs, Fold("main", high, high), GlobalTimeSplit(), kind, target)
+    assert split.refitted().train_end.tolist() == without.train_end.tolist()
+    assert rows(split.refitted().test) == rows(split.test) == rows(without.test)
+
+
+def test_a_refit_of_leave_one_out_learns_all_but_the_last() -> None:
+    runs = runs_of([[(0, True)] * n for n in (3, 2, 5)])
+    split = split_of(runs, Fold("main"), LeaveOneOutSplit(), "users", "next_event")
+    assert split.train_end.tolist() == [1, 5, 8]
+    assert split.refitted().train_end.tolist() == [2, 5, 9]
+    joined = splits.join_splits([(split, 0), (split, 10)])
+    assert joined.refitted().train_end.tolist() == [2, 5, 9, 12, 15, 19]

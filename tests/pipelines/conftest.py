@@ -47,17 +47,26 @@ def fitted_experiment(
     return config
 
 
-def fit(config: ExperimentConfig, name: str, store: SequenceStore, split: Split) -> None:
+@pytest.fixture
+def fit_model() -> Callable[..., None]:
+    """The function that writes the run of a model without Ray."""
+    return fit
+
+
+def fit(
+    config: ExperimentConfig, name: str, store: SequenceStore, split: Split, *, refit: bool = False
+) -> None:
     """Write the run of a model as the train stage would."""
+    split = split.refitted() if refit else split
     torch.manual_seed(0)
     model = build_model(config.models[name], store.n_items)
     if isinstance(model, CountingModel):
         model.fit(TrainingData(store, split.train_end))
-    directory = run_directory(config, name)
+    directory = run_directory(config, name, refit=refit)
     directory.mkdir(parents=True)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(state, directory / "model.safetensors")
-    write_manifest(directory, {"key": run_key(config, name), "mlflow_run": None})
+    write_manifest(directory, {"key": run_key(config, name, refit=refit), "mlflow_run": None})
 
 
 @pytest.fixture

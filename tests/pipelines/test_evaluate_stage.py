@@ -12,7 +12,7 @@ from pipelines import evaluate as stage
 from pipelines.evaluate import Exam, evaluate, exams, finished_report
 from pipelines.runs import dataset_name
 from recsys.config import ExperimentConfig, load_config
-from recsys.data.sequences import SequenceStore, Split
+from recsys.data.sequences import SequenceStore, Split, TrainingData
 from recsys.errors import ArtifactError
 from recsys.evaluation.targets_file import read_targets
 from recsys.manifest import read_manifest
@@ -171,3 +171,31 @@ def test_figures_are_added_to_the_models_own_tracking_run(
     evaluate(fitted_experiment)
     assert set(logged) == {"id of markov", "id of sasrec"}  # pop was fitted while tracking was down
     assert {"test/ndcg@10", "test/mrr", "validation/ndcg@10"} <= logged["id of markov"].keys()
+
+
+def test_a_refitted_model_is_tested_and_the_one_before_it_validated(
+    fitted_experiment: ExperimentConfig,
+    tiny_store: SequenceStore,
+    tiny_split: Split,
+    fit_model: Callable[..., None],
+    without_ray: list[Any],
+) -> None:
+    plain = json.loads((evaluate(fitted_experiment) / "metrics.json").read_text())
+    config = fitted_experiment.model_copy(update={"refit": True})
+    with pytest.raises(ArtifactError, match="recsys train"):
+        evaluate(config)
+    for name in config.models:
+        fit_model(config, name, tiny_store, tiny_split, refit=True)
+    report = evaluate(config)
+    rows = json.loads((report / "metrics.json").read_text())
+    counted = TrainingData(tiny_store, tiny_split.refitted().train_end).item_counts()
+    pop = read_targets(report / "targets" / "pop.parquet")
+    best = int(np.argmax(counted[1:])) + 1
+    assert any(best in row for row in np.asarray(pop.top)[:, :1])
+    for model in config.models:
+        same = [value(r, model, "ndcg", 10, "validation") for r in (plain, rows)]
+        assert same[0] == same[1]
+    before, after = (value(r, "markov", "ndcg", 10, "test") for r in (plain, rows))
+    assert before != after  # the transitions of the validation events are known now
+    runs = read_manifest(report)["runs"]
+    assert set(runs) == {f"main/{m}{r}" for m in config.models for r in ("", "/refit")}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,19 @@ def test_learning_rate_by_hand() -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (5, 65, 3661)] == ["0:05", "1:05", "1:01:01"]
+
+
+def test_without_validation_the_last_of_so_many_epochs_is_kept(tmp_path: Path) -> None:
+    """A refit for k epochs on the same events is the validated run as it stood after k epochs."""
+    validated, again = small_model(), small_model()
+    made = plan(tmp_path / "validated", epochs=6, schedule="cosine", patience=1)
+    rows = fit(validated, made)
+    best = json.loads((tmp_path / "validated" / HISTORY).read_text())["best_epoch"]
+    refit = replace(made, validation=None, epochs=best + 1, directory=tmp_path / "refit")
+    repeated = fit(again, refit)
+    assert [row["loss"] for row in repeated] == [row["loss"] for row in rows[: best + 1]]
+    assert all("ndcg@10" not in row for row in repeated)
+    for name, weights in validated.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weights), name
+    history = json.loads((tmp_path / "refit" / HISTORY).read_text())
+    assert history["best_epoch"] is None and len(history["epochs"]) == best + 1
