@@ -20,6 +20,7 @@ from recsys.data.problems import SHOWN, Finding, ProblemReport, locate_rows
 from recsys.data.readers import iter_piece
 from recsys.data.sequences import Int32, Int64, Split
 from recsys.data.splits import Fold, Runs
+from recsys.data.times import with_fraction
 from recsys.schema import BASKET, TIMESTAMP, WEIGHT
 
 CHUNK_ROWS = 2_000_000
@@ -70,13 +71,22 @@ def read_chunks(
 
 
 def write_shard(
-    name: str, scratch: Scratch, bounds: Int64, unknown: OnProblem | None, pieces: Sequence[Piece]
+    name: str,
+    scratch: Scratch,
+    bounds: Int64,
+    fractions: bool,
+    unknown: OnProblem | None,
+    pieces: Sequence[Piece],
 ) -> ProblemReport:
-    """Make one chunk dense and bucket it by partition; report its events of unknown items."""
+    """Make one chunk dense and bucket it by partition; report its events of unknown items.
+
+    With `fractions` some chunk has times between seconds, so that all shards need the column.
+    """
     users = partitions.read_arrow(scratch.path("vocabulary", "users"))
     items = partitions.read_arrow(scratch.path("vocabulary", "items"))
     directory = scratch.path("chunks", name)
     events = chunks.dense_chunk(directory, users, items)
+    events = with_fraction(events) if fractions else events
     partitions.write_shard(events, bounds, scratch.path("shards", name))
     if unknown is None:
         return ProblemReport()

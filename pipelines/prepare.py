@@ -37,6 +37,7 @@ from recsys.data.pieces import plan_pieces
 from recsys.data.presets import apply_preset
 from recsys.data.problems import ProblemReport
 from recsys.data.sequences import Int64
+from recsys.data.times import FRACTION
 from recsys.data.vocabulary import DENSE_ITEM
 from recsys.errors import ConfigError, DataError
 from recsys.manifest import file_hash, is_current, stable_hash, stage_directory
@@ -109,6 +110,8 @@ class _Preparation:
     data: DataConfig
     work: Path
     report: ProblemReport = field(default_factory=ProblemReport)
+    fractions: bool = False
+    """Whether some times lie between seconds."""
 
     def __post_init__(self) -> None:
         self.scratch = tasks.Scratch(self.work / "scratch")
@@ -172,10 +175,12 @@ class _Preparation:
         self.report.raise_if_failed()
         if not infos:
             raise DataError(f"the event files are empty: {', '.join(self.data.events)}")
-        first = infos[0].schema
+        self.fractions = any(FRACTION in info.schema for info in infos)
+        first = {k: v for k, v in infos[0].schema.items() if k != FRACTION}
         for info in infos:
-            ids_apart = {k: v for k, v in info.schema.items() if k not in (USER, ITEM)}
-            if ids_apart != {k: v for k, v in first.items() if k not in (USER, ITEM)}:
+            may_differ = (USER, ITEM, FRACTION)
+            ids_apart = {k: v for k, v in info.schema.items() if k not in may_differ}
+            if ids_apart != {k: v for k, v in first.items() if k not in may_differ}:
                 raise DataError(
                     f"{self.pieces[int(info.name.split('-')[0])].path} has the columns {info.schema}, "
                     f"{self.pieces[0].path} has {first}; all event files need the same columns and types"
@@ -206,6 +211,7 @@ class _Preparation:
             tasks.write_shard,
             scratch=self.scratch,
             bounds=bounds,
+            fractions=self.fractions,
             unknown=choice,
             pieces=self.pieces,
         )

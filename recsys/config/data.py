@@ -30,7 +30,7 @@ class ProblemRules(Section):
     bad_times: Literal["drop", "fail"] = "fail"
     """Times that are missing, do not parse or lie in the future."""
     duplicates: OnProblem = "keep"
-    """Events equal to an earlier one in user, item and time."""
+    """Events equal to an earlier one in user, item, time and, where there is one, position."""
     unknown_items: OnProblem = "keep"
     """Events whose item has no record in the item file (only where there is one)."""
     bad_encoding: Literal["drop", "fail"] = "fail"

@@ -46,6 +46,8 @@ def clean_events(
 ) -> tuple[pl.DataFrame, ProblemReport]:
     """Return the events that keep the rules, typed, with our columns, and the report.
 
+    Where a time of the batch lies between two seconds, column `fraction` (see `times`) comes last.
+
     `raw` has our column names, the file's values, and `row`, the 0-based row of the file, which
     stays. Rows with problems are left out whether the rule says `drop` or `fail`: the caller adds
     the reports of all pieces up and calls `raise_if_failed`. `now` (seconds, default the clock)
@@ -61,13 +63,17 @@ def clean_events(
         )
     bad = pl.repeat(False, raw.height, eager=True)
     limit = (time.time() if now is None else now) + times.FUTURE_SLACK
-    for name in (TIMESTAMP, POSITION):
-        if name in raw.columns:
-            values = _moments(raw[name], data) if name == TIMESTAMP else _integers(raw[name])
-            typed = typed.with_columns(values.alias(name))
-            bad = bad | values.is_null()
-            if name == TIMESTAMP and data.clock == "absolute":
-                bad = bad | (values > limit).fill_null(False)
+    if TIMESTAMP in raw.columns:
+        seconds, fraction = times.split_seconds(raw[TIMESTAMP], data.time_unit, data.time_format)
+        typed = typed.with_columns(seconds.alias(TIMESTAMP))
+        if fraction is not None:
+            typed = typed.with_columns(fraction.alias(times.FRACTION))
+        bad = bad | seconds.is_null()
+        if data.clock == "absolute":
+            bad = bad | (seconds > limit).fill_null(False)
+    if POSITION in raw.columns:
+        typed = typed.with_columns(_integers(raw[POSITION]).alias(POSITION))
+        bad = bad | typed[POSITION].is_null()
     bad = bad & ~null
     if bool(bad.any()):
         findings["bad_times"] = _bad_times(raw, bad, data, file)
@@ -76,7 +82,7 @@ def clean_events(
         typed = typed.with_columns(_weights(typed, file))
     kept, filtered = select_rows(typed, data)
     kept = _add_baskets(kept, data)
-    order = [name for name in (*EVENT_COLUMNS, ROW) if name in kept.columns]
+    order = [name for name in (*EVENT_COLUMNS, ROW, times.FRACTION) if name in kept.columns]
     return kept.select(order), ProblemReport(raw.height, kept.height, findings, filtered)
 
 
@@ -124,10 +130,6 @@ def _of_types(kinds: list[str] | None, events: pl.DataFrame) -> pl.Expr | None:
             "data.filters.event_types needs a type of event; map it with data.columns.event_type"
         )
     return pl.col(EVENT_TYPE).cast(pl.String).is_in(kinds)
-
-
-def _moments(values: pl.Series, data: DataConfig) -> pl.Series:
-    return times.to_seconds(values, data.time_unit, data.time_format)
 
 
 def _integers(values: pl.Series) -> pl.Series:
@@ -178,8 +180,6 @@ def _time_hint(rows: tuple[BadRow, ...], data: DataConfig) -> str:
         unit = times.guess_unit(float(number.min()), float(number.max()))  # type: ignore[arg-type]
         if unit is not None and unit != data.time_unit:
             return f"These look like {unit}; if so, set data.time_unit={unit}"
-    elif data.time_unit != "text" and times.to_seconds(text, "text").null_count() == 0:
-        return "These look like ISO dates; if so, set data.time_unit=text"
-    elif data.time_unit == "text" and data.time_format is None:
+    elif data.time_format is None:
         return "Not ISO 8601; give the strptime pattern as data.time_format, say '%d/%m/%Y %H:%M'"
     return ""

@@ -19,6 +19,7 @@ from recsys.data.partitions import read_arrow, write_arrow, written_aside
 from recsys.data.pieces import Piece
 from recsys.data.problems import SHOWN, Finding, ProblemReport, locate_rows
 from recsys.data.sequences import Int32
+from recsys.data.times import join_frames
 from recsys.schema import EVENT_TYPE, ITEM, USER
 
 EVENTS = "events.arrow"
@@ -39,10 +40,10 @@ def gather_batches(
         held.append(frame)
         report, size = report + part, size + frame.height
         if size >= rows:
-            yield pl.concat(held), report
+            yield join_frames(held), report
             held, report, size = [], ProblemReport(), 0
     if held:
-        yield pl.concat(held), report
+        yield join_frames(held), report
 
 
 def write_chunk(events: pl.DataFrame, directory: Path) -> None:

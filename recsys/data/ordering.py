@@ -1,4 +1,4 @@
-"""The order of events: by user, time, position; what still ties keeps the order of the input.
+"""The order of events: by user, time to its last digit, position; ties keep the order of the input.
 
 Baskets stay together, ties may be shuffled with a seed. All sorts are stable, so the result is a
 function of the input order alone.
@@ -13,14 +13,17 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.data.sequences import Int32, Int64
+from recsys.data.times import FRACTION
 from recsys.schema import BASKET, POSITION, TIMESTAMP
+
+_MOMENT = (TIMESTAMP, FRACTION, POSITION)
 
 Bool = npt.NDArray[np.bool_]
 UInt64 = npt.NDArray[np.uint64]
 
 
 def sort_events(frame: pl.DataFrame, shuffle_seed: int | None = None) -> pl.DataFrame:
-    """Sort events by `user`, then time, then position, whichever are there, stably.
+    """Sort events by `user`, then time (and its fraction), then position, as far as there, stably.
 
     With `shuffle_seed`, events of one user, time and position come in an order drawn from
     `(seed, user, place)` instead of the input's.
@@ -34,17 +37,18 @@ def sort_events(frame: pl.DataFrame, shuffle_seed: int | None = None) -> pl.Data
 
 
 def earlier_twin(frame: pl.DataFrame) -> Bool:
-    """Tell for every event whether an equal one (user, item, time) came before it in the input.
+    """Tell for every event whether an equal one came before it in the input.
 
-    Where there is no time, `position` takes its place; where there is neither, no two events are at
-    the same moment. The frame is sorted by `sort_events` and holds all events of its users; column
-    `row` is the input order.
+    Equal are user, item, time to its last digit, and position where there is one: a song may come
+    twice in a show of one date. Without time and position no two events are at the same moment. The
+    frame is sorted by `sort_events` and holds all events of its users; column `row` is the input
+    order.
     """
     twin = np.zeros(frame.height, dtype=bool)
-    moment = next((name for name in (TIMESTAMP, POSITION) if name in frame.columns), None)
-    if moment is None:
+    keys = _sort_keys(frame)
+    if len(keys) == 1:
         return twin
-    starts = run_starts([frame["user"].to_numpy(), frame[moment].to_numpy()])
+    starts = run_starts(keys)
     alone = starts & np.append(starts[1:], True)
     tied = np.flatnonzero(~alone)  # usually few: only these can have a twin
     run = np.cumsum(starts)[tied]
@@ -121,7 +125,7 @@ def _mix(value: UInt64) -> UInt64:
 
 
 def _sort_keys(frame: pl.DataFrame) -> list[npt.NDArray[Any]]:
-    names = ["user", *(name for name in (TIMESTAMP, POSITION) if name in frame.columns)]
+    names = ["user", *(name for name in _MOMENT if name in frame.columns)]
     return [frame[name].to_numpy() for name in names]
 
 

@@ -11,7 +11,6 @@ import polars as pl
 from recsys.config import OnProblem
 from recsys.data.pieces import ROW_BITS, Piece
 from recsys.errors import DataError
-from recsys.schema import ITEM, POSITION, TIMESTAMP, USER
 
 SHOWN = 5
 """How many bad rows of a rule are kept and shown."""
@@ -20,7 +19,7 @@ RULES: Final[dict[str, tuple[str, tuple[OnProblem, ...]]]] = {
     "null_ids": ("rows without an id", ("drop", "fail")),
     "bad_times": ("times that are missing, do not parse or lie in the future", ("drop", "fail")),
     "duplicates": (
-        "events equal to an earlier one in user, item and time",
+        "events equal to an earlier one in user, item, time and position",
         ("drop", "fail", "keep"),
     ),
     "unknown_items": ("events whose item has no record in the item file", ("drop", "fail", "keep")),
@@ -165,48 +164,3 @@ def locate_rows(
         row = piece.first_row + (key & ((1 << ROW_BITS) - 1)) + 1
         out.append(BadRow(piece.path, row, values))
     return tuple(out)
-
-
-def check_known_items(
-    events: pl.DataFrame, known: pl.Series, choice: OnProblem, pieces: Sequence[Piece] = ()
-) -> tuple[pl.DataFrame, ProblemReport]:
-    """Return the events that stay under rule `unknown_items`, and the report.
-
-    `known` are the item ids of the item file (String); event ids are compared as text. `pieces`
-    gives the rows their file names. A frame without unknown items comes back as it is.
-    """
-    unknown = ~events[ITEM].cast(pl.String).is_in(known.cast(pl.String).unique().implode())
-    return _apply("unknown_items", events, unknown, choice, pieces)
-
-
-def duplicate_mask(frame: pl.DataFrame) -> pl.Series:
-    """Tell for every event whether an earlier row of the frame has the same user, item and time.
-
-    Where there is a `position` it must be equal too (a song may come twice in a show of one date).
-    Where there is neither time nor position, no two events are at the same moment and nothing is a
-    duplicate. The frame must hold all events of its users, in input order (ascending `row`): the
-    first of equal events is the one that is not marked.
-    """
-    moment = [name for name in (TIMESTAMP, POSITION) if name in frame.columns]
-    if not moment:
-        return pl.Series("duplicate", [False]).new_from_index(0, frame.height)
-    again = ~pl.struct(USER, ITEM, *moment).is_first_distinct()
-    return frame.select(again.alias("duplicate")).to_series()
-
-
-def drop_duplicates(
-    frame: pl.DataFrame, choice: OnProblem, pieces: Sequence[Piece] = ()
-) -> tuple[pl.DataFrame, ProblemReport]:
-    """Return the events that stay under rule `duplicates` (see `duplicate_mask`) and the report."""
-    return _apply("duplicates", frame, duplicate_mask(frame), choice, pieces)
-
-
-def _apply(
-    rule: str, frame: pl.DataFrame, broken: pl.Series, choice: OnProblem, pieces: Sequence[Piece]
-) -> tuple[pl.DataFrame, ProblemReport]:
-    count = int(broken.sum())
-    if not count:
-        return frame, ProblemReport()
-    first = locate_rows(frame, broken, pieces) if pieces and "row" in frame.columns else ()
-    report = ProblemReport(findings={rule: Finding(count, choice, first)})
-    return (frame if choice == "keep" else frame.filter(~broken)), report

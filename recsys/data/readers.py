@@ -2,7 +2,8 @@
 
 Events come out with the names of `schema.py`: `user_id`, `item_id` and, where mapped, `position`,
 `basket_id`, `weight`, `event_type`; `timestamp` is int64 seconds (not there when the clock is
-`none`), and `row` the place in the whole input. From text formats ids are always String (Amazon's
+`none`), `row` the place in the whole input, and `fraction` the nanoseconds after the second (not
+there where all times are whole). From text formats ids are always String (Amazon's
 ids begin with zeros) and kept byte for byte, blanks included; a JSON number becomes its text. Only
 an empty field is null: `NA` is an id. From Parquet, ids are Int64 or String, as the file has them.
 """
@@ -24,6 +25,7 @@ from recsys.data.items import read_items
 from recsys.data.pieces import ROW_BITS, Piece, plan_pieces
 from recsys.data.problems import ProblemReport
 from recsys.data.records import ROW, parse_block, text_columns, unreadable
+from recsys.data.times import FRACTION, join_frames, with_fraction
 from recsys.errors import DataError
 
 __all__ = [
@@ -46,7 +48,10 @@ def read_events(data: DataConfig) -> tuple[pl.DataFrame, ProblemReport]:
     report.raise_if_failed()
     for line in report.lines():
         logger.warning(line)
-    return pl.concat([frame for frame, _ in parts], how="diagonal_relaxed"), report
+    frames = [frame for frame, _ in parts]
+    if any(FRACTION in frame.columns for frame in frames):
+        frames = [with_fraction(frame) for frame in frames]
+    return pl.concat(frames, how="diagonal_relaxed"), report
 
 
 def read_piece(piece: Piece, data: DataConfig) -> tuple[pl.DataFrame, ProblemReport]:
@@ -58,7 +63,7 @@ def read_piece(piece: Piece, data: DataConfig) -> tuple[pl.DataFrame, ProblemRep
     """
     parts = list(iter_piece(piece, data))
     report = sum((part for _, part in parts), ProblemReport())
-    return pl.concat([frame for frame, _ in parts], how="vertical"), report
+    return join_frames([frame for frame, _ in parts]), report
 
 
 def iter_piece(

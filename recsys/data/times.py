@@ -1,9 +1,14 @@
-"""Times: any column of moments as int64 seconds since 1970 (UTC), null where it is none."""
+"""Times: any column of moments as int64 seconds since 1970 (UTC), null where it is none.
+
+What lies between seconds is a column of its own, so that no width of time is lost or overflows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import polars as pl
 
@@ -13,6 +18,17 @@ PER_SECOND: Final[dict[str, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10*
 
 FUTURE_SLACK: Final = 86_400
 """A time counts as future when it is more than a day ahead: clocks and zones differ."""
+
+FRACTION: Final = "fraction"
+"""Column of the nanoseconds after the whole second, Int32; not there where all times are whole.
+
+It orders events and tells duplicates apart, and is then left behind: what is stored are seconds.
+"""
+
+Moments: TypeAlias = tuple[pl.Series, pl.Series | None]
+"""Whole seconds, and the nanoseconds after them or None."""
+
+_NANO: Final = 10**9
 
 _ISO_FORMATS: Final = (
     "%Y-%m-%d",
@@ -24,75 +40,134 @@ _ISO_FORMATS: Final = (
 
 
 def to_seconds(values: pl.Series, unit: str, time_format: str | None = None) -> pl.Series:
-    """Return whole seconds as Int64, rounded down; null where a value is missing or does not parse.
+    """Return whole seconds as Int64, rounded down: the first part of `split_seconds`."""
+    return split_seconds(values, unit, time_format)[0]
+
+
+def split_seconds(values: pl.Series, unit: str, time_format: str | None = None) -> Moments:
+    """Return (whole seconds as Int64, rounded down; nanoseconds after them as Int32, or None).
+
+    Both are null where a value is missing or does not parse; the second is None where every moment
+    is a whole second, which most files are. Fractions of text are read to the microsecond.
 
     Parquet dates and datetimes are taken as they are (naive ones as UTC), whatever `unit` says.
-    Numbers, also as text, are in `unit`. With `unit='text'`, text is read by the strptime pattern
-    `time_format`, or as ISO 8601 (date, or date and time with `T` or a blank, fractions and an
-    offset optional; naive means UTC).
+    Numbers, also as text, are in `unit`. Other text is read by the strptime pattern `time_format`,
+    or without one as ISO 8601 (date, or date and time with `T` or a blank, fractions and an offset
+    optional; naive means UTC). With a pattern, or with `unit='text'`, text is never read as numbers.
     """
+    seconds, fraction = _read(values, unit, time_format)
+    return seconds, fraction if fraction is not None and fraction.max() else None
+
+
+def _read(values: pl.Series, unit: str, time_format: str | None) -> Moments:
     dtype = values.dtype
-    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-        return values.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).dt.epoch("s")
+    if dtype == pl.Date:
+        return values.cast(pl.Datetime("us")).dt.epoch("s"), None
+    if isinstance(dtype, pl.Datetime):
+        return _split(values.to_physical(), PER_SECOND[dtype.time_unit])
     if dtype == pl.String:
-        return _parse_text(values, time_format) if unit == "text" else _parse_number(values, unit)
+        return _read_text(values, unit, time_format)
     if not dtype.is_numeric():
-        return pl.Series(values.name, [None], dtype=pl.Int64).new_from_index(0, len(values))
+        return _nothing(values), None
     if unit == "text":
         raise ConfigError(
             f"data.time_unit is text, but the times are numbers ({dtype}); "
             f"set data.time_unit to one of {', '.join(PER_SECOND)}"
         )
     if dtype.is_integer():
-        return values.cast(pl.Int64, strict=False) // PER_SECOND[unit]
-    return _floor(values, unit)
+        return _split(values.cast(pl.Int64, strict=False), PER_SECOND[unit])
+    return _split_floats(values.cast(pl.Float64), PER_SECOND[unit])
 
 
-def _floor(values: pl.Series, unit: str) -> pl.Series:
-    finite = values.is_finite()
-    seconds = (values.cast(pl.Float64) / PER_SECOND[unit]).floor()
-    return (
-        seconds.to_frame()
-        .select(pl.when(finite).then(pl.col(values.name)))
-        .to_series()
-        .cast(pl.Int64, strict=False)
+def _split(ticks: pl.Series, per_second: int) -> Moments:
+    if per_second == 1:
+        return ticks, None
+    seconds = ticks // per_second
+    rest = (ticks - seconds * per_second) * (_NANO // per_second)
+    return seconds, rest.cast(pl.Int32)
+
+
+def _split_floats(values: pl.Series, per_second: int) -> Moments:
+    value = pl.when(pl.first().is_finite()).then(pl.first())
+    seconds = (value / per_second).floor()
+    rest = ((value - seconds * per_second) * (_NANO // per_second)).clip(0, _NANO - 1)
+    frame = values.to_frame().select(
+        seconds.cast(pl.Int64, strict=False).alias("seconds"), rest.cast(pl.Int32).alias("rest")
     )
+    return frame["seconds"].alias(values.name), frame["rest"]
 
 
-def _parse_number(values: pl.Series, unit: str) -> pl.Series:
-    whole = values.cast(pl.Int64, strict=False)
-    exact = whole // PER_SECOND[unit]
-    if whole.null_count() == values.null_count():
-        return exact
-    # Decimals and exponents ("1260759144.0"): through floats, but only where the exact road fails.
-    return exact.zip_with(whole.is_not_null(), _floor(values.cast(pl.Float64, strict=False), unit))
-
-
-def _parse_text(values: pl.Series, time_format: str | None) -> pl.Series:
+def _read_text(values: pl.Series, unit: str, time_format: str | None) -> Moments:
     if time_format is not None:
         return _strptime(values, time_format)
-    text = values.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
-    out = pl.Series(values.name, [None], dtype=pl.Int64).new_from_index(0, len(values))
+    read: Moments = (_nothing(values), None)
+    if unit != "text":
+        per_second = PER_SECOND[unit]
+        read = _split(values.cast(pl.Int64, strict=False), per_second)
+        # Decimals and exponents ("1260759144.0"): through floats, but only where the exact road fails.
+        read = _fill(
+            read, values, lambda v: _split_floats(v.cast(pl.Float64, strict=False), per_second)
+        )
     for pattern in _ISO_FORMATS:
-        if out.null_count() == values.null_count():
-            break
-        out = out.zip_with(out.is_not_null(), _strptime(text, pattern))
-    return out
+        read = _fill(read, values, partial(_strptime_iso, pattern=pattern))
+    return read
 
 
-def _strptime(text: pl.Series, pattern: str) -> pl.Series:
+def _fill(read: Moments, values: pl.Series, reader: Callable[[pl.Series], Moments]) -> Moments:
+    """Return `read` with what another reader makes of the values that are null in it."""
+    seconds, fraction = read
+    if seconds.null_count() == values.null_count():
+        return read
+    left = (seconds.is_null() & values.is_not_null()).arg_true()
+    more, more_fraction = reader(values.gather(left))
+    if more.null_count() == len(more):
+        return read
+    if fraction is not None or more_fraction is not None:
+        fraction = _zeros(len(values)) if fraction is None else fraction
+        found = _zeros(len(left)) if more_fraction is None else more_fraction
+        fraction = fraction.scatter(left, found)
+    return seconds.scatter(left, more), fraction
+
+
+def _strptime_iso(text: pl.Series, pattern: str) -> Moments:
+    return _strptime(text.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T"), pattern)
+
+
+def _strptime(text: pl.Series, pattern: str) -> Moments:
     zone = "UTC" if "z" in pattern else None
     try:
         moments = text.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=False)
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"data.time_format {pattern!r} cannot be used: {error}") from error
-    return moments.dt.epoch("s")
+    return _split(moments.to_physical(), PER_SECOND["us"])
+
+
+def _nothing(values: pl.Series) -> pl.Series:
+    return pl.Series(values.name, [None], dtype=pl.Int64).new_from_index(0, len(values))
+
+
+def _zeros(rows: int) -> pl.Series:
+    return pl.repeat(0, rows, dtype=pl.Int32, eager=True)
+
+
+def join_frames(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return events one below the other; where only some frames have fractions, all get them."""
+    if any(FRACTION in frame.columns for frame in frames):
+        frames = [with_fraction(frame) for frame in frames]
+    return pl.concat(frames)
+
+
+def with_fraction(events: pl.DataFrame) -> pl.DataFrame:
+    """Return events with the column `fraction`: zeros last, unless it is there."""
+    if FRACTION in events.columns:
+        return events
+    return events.with_columns(_zeros(events.height).alias(FRACTION))
 
 
 def moment(value: str | float, unit: str, key: str) -> int:
     """Return the seconds of a configured moment: an ISO date, or a number in the file's unit."""
     if isinstance(value, str):
-        seconds = _parse_text(pl.Series([value]), None)[0]
+        seconds = to_seconds(pl.Series([value]), "text")[0]
         if seconds is None:
             raise ConfigError(
                 f"{key}: {value!r} is not an ISO date such as 2014-06-30 or 2014-06-30T12:00"

@@ -98,13 +98,37 @@ def test_an_event_is_a_twin_if_an_earlier_row_equals_it(
     assert twins == expected
 
 
-def test_the_first_row_of_the_input_is_the_one_that_stays_whatever_its_position() -> None:
+def test_positions_tell_repeats_of_one_time_apart() -> None:
     frame = pl.DataFrame(
-        {"user": [0, 0], "item": [3, 3], "timestamp": [1, 1], "position": [2, 1], "row": [0, 1]}
+        {
+            "user": [0, 0, 0],
+            "item": [3, 3, 3],
+            "timestamp": [1, 1, 1],
+            "position": [2, 1, 2],
+            "row": [0, 1, 2],
+        }
     )
     ordered = sort_events(frame)
-    assert ordered["row"].to_list() == [1, 0]
-    assert earlier_twin(ordered).tolist() == [True, False]
+    assert ordered["row"].to_list() == [1, 0, 2]
+    assert earlier_twin(ordered).tolist() == [False, False, True]
+
+
+def test_fractions_of_a_second_order_events_and_tell_them_apart() -> None:
+    frame = pl.DataFrame(
+        {
+            "user": [0, 0, 0, 0],
+            "item": [3, 3, 3, 3],
+            "timestamp": [1, 1, 0, 1],
+            "fraction": [9, 2, 999, 2],
+            "position": [0, 5, 0, 5],
+            "row": [0, 1, 2, 3],
+        }
+    )
+    ordered = sort_events(frame)
+    assert ordered["row"].to_list() == [2, 1, 3, 0]
+    assert sort_events(frame, 1).sort("fraction")["fraction"].to_list() == [2, 2, 9, 999]
+    assert sort_events(frame, 1)["fraction"].to_list() == [999, 2, 2, 9]
+    assert earlier_twin(ordered).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize(

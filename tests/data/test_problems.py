@@ -4,8 +4,6 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from recsys.config import ProblemRules
 from recsys.data.pieces import Piece
@@ -15,9 +13,7 @@ from recsys.data.problems import (
     BadRow,
     Finding,
     ProblemReport,
-    check_known_items,
-    drop_duplicates,
-    duplicate_mask,
+    locate_rows,
 )
 from recsys.data.readers import ROW_BITS
 from recsys.errors import DataError
@@ -73,63 +69,24 @@ def test_reports_are_plain_json_and_lines_for_the_log() -> None:
         "first": [{"file": "a.csv", "row": 1, "values": {"item_id": 0}, "note": ""}],
     }
     assert report.lines() == [
-        "dropped 1 events equal to an earlier one in user, item and time "
+        "dropped 1 events equal to an earlier one in user, item, time and position "
         "(data.on_problem.duplicates)",
         "filter time_window left out 1,000 events",
     ]
 
 
-def test_unknown_items_are_named_by_file_and_row_of_their_piece() -> None:
+def test_rows_are_named_by_the_file_and_row_of_their_piece() -> None:
     events = pl.DataFrame(
         {"user_id": [1, 1, 2], "item_id": [5, 6, 9], "row": [0, 1, (1 << ROW_BITS) + 1]}
     )
-    known = pl.Series(["5", "6"])
-    kept, report = check_known_items(events, known, "keep", PIECES)
-    assert kept.equals(events)
-    found = report.findings["unknown_items"]
-    assert (found.count, found.first) == (
-        1,
-        (BadRow("a.parquet", 4, {"user_id": 2, "item_id": 9}),),
+    assert locate_rows(events, events["item_id"] > 5, PIECES) == (
+        BadRow("a.parquet", 2, {"user_id": 1, "item_id": 6}),
+        BadRow("a.parquet", 4, {"user_id": 2, "item_id": 9}),
     )
-    dropped, report = check_known_items(events, known, "drop", PIECES)
-    assert dropped["item_id"].to_list() == [5, 6]
+    many = pl.DataFrame({"row": range(SHOWN + 2)})
+    assert len(locate_rows(many, many["row"] >= 0, [Piece("b.csv", "csv", 0, None, 0)])) == SHOWN
+
+
+def test_a_rule_that_may_be_kept_offers_it() -> None:
     with pytest.raises(DataError, match=r"unknown_items=keep to take them as they are"):
-        check_known_items(events, known, "fail", PIECES)[1].raise_if_failed()
-    same, report = check_known_items(events, pl.Series(["5", "6", "9"]), "fail")
-    assert same is events and not report.findings
-
-
-def test_duplicates_share_user_item_and_time_and_the_first_stays() -> None:
-    events = pl.DataFrame(
-        {
-            "user_id": ["a", "a", "b", "a", "a"],
-            "item_id": ["x", "x", "x", "x", "y"],
-            "timestamp": [1, 1, 1, 2, 1],
-            "row": [0, 1, 2, 3, (1 << ROW_BITS)],
-        }
-    )
-    assert duplicate_mask(events).to_list() == [False, True, False, False, False]
-    kept, report = drop_duplicates(events, "drop", PIECES)
-    assert kept["row"].to_list() == [0, 2, 3, 1 << ROW_BITS]
-    assert report.findings["duplicates"].first[0].row == 2
-    assert drop_duplicates(events, "keep")[0].height == 5
-
-
-def test_positions_tell_repeats_of_one_time_apart_and_an_order_has_no_duplicates() -> None:
-    events = pl.DataFrame({"user_id": ["a"] * 3, "item_id": ["x"] * 3, "position": [0, 0, 1]})
-    assert duplicate_mask(events).to_list() == [False, True, False]
-    timed = events.with_columns(timestamp=pl.lit(5))
-    assert duplicate_mask(timed).to_list() == [False, True, False]
-    assert duplicate_mask(events.drop("position")).to_list() == [False] * 3
-    assert duplicate_mask(events.drop("position").clear()).to_list() == []
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=40))
-def test_duplicate_mask_agrees_with_a_set(events: list[tuple[int, int, int]]) -> None:
-    schema = {"user_id": pl.Int64, "item_id": pl.Int64, "timestamp": pl.Int64}
-    seen: set[tuple[int, int, int]] = set()
-    expected = []
-    for event in events:
-        expected.append(event in seen)
-        seen.add(event)
-    assert duplicate_mask(pl.DataFrame(events, schema=schema, orient="row")).to_list() == expected
+        ProblemReport(1, 1, {"unknown_items": finding(1)}).raise_if_failed()

@@ -146,7 +146,7 @@ def test_bad_times_are_missing_unparsable_and_future_ones(tmp_path: Path) -> Non
     ("times", "hint"),
     [
         (("1404172800000", "1404172800001"), "data.time_unit=ms"),
-        (("2014-07-01", "2014-07-02 10:00:00"), "data.time_unit=text"),
+        (("01/07/2014", "02/07/2014 10:00"), "strptime pattern as data.time_format"),
     ],
 )
 def test_bad_times_say_what_they_look_like(

@@ -150,7 +150,7 @@ def test_the_first_duplicates_are_shown_with_their_file_and_row(tmp_path: Path) 
     with pytest.raises(DataError) as caught:
         prepare(config)
     message = str(caught.value)
-    assert "2 events equal to an earlier one in user, item and time" in message
+    assert "2 events equal to an earlier one in user, item, time and position" in message
     shown = [line for line in message.splitlines() if "events-1.parquet, row" in line]
     assert len(shown) == 2
     assert "row 2" in shown[0] and "user_id='a', item_id='y'" in shown[0]
@@ -372,6 +372,46 @@ def test_times_positions_weights_and_baskets_travel(tmp_path: Path) -> None:
     split = Split.load(prepared / "splits" / "main")
     assert split.test.start.tolist() == [4] and split.validation.start.tolist() == [1]
     assert split.validation.end.tolist() == [3]
+
+
+def test_events_of_one_second_are_ordered_by_its_fraction_and_are_no_duplicates(
+    tmp_path: Path,
+) -> None:
+    log = make_log(400, seed=2)
+    rng = np.random.default_rng(2)
+    fraction = rng.integers(0, 1000, log.height) * (np.arange(log.height) >= 150)
+    log = log.with_columns(timestamp=pl.col("timestamp") * 1000 + pl.Series(fraction))
+    # The first of three files has whole seconds only.
+    files = write_log(log, tmp_path)
+    rule = {"duplicates": "drop"}
+    prepared = prepare(config_of(tmp_path, files, data={"time_unit": "ms", "on_problem": rule}))
+    expected = [(u, i, t // 1000) for u, i, t in naive(log, drop_twins=True)]
+    assert read_events(prepared).select("user_id", "item_id", "timestamp").rows() == expected
+    twins = log.height - log.unique(["user_id", "item_id", "timestamp"]).height
+    rules = json.loads((prepared / "problems.json").read_text())["rules"]
+    assert rules["duplicates"]["count"] == twins > 0
+    assert "fraction" not in pl.read_parquet(prepared / "events" / "*.parquet").columns
+    assert "fraction" not in read_manifest(prepared)["columns"]
+
+
+def test_a_song_twice_in_a_show_is_no_duplicate(tmp_path: Path) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": ["a"] * 4 + ["b"] * 4,
+            "item_id": ["x", "y", "x", "x"] * 2,
+            "timestamp": [START] * 4 + [START + 60] * 4,
+            "position": [1, 2, 3, 3] * 2,
+        }
+    )
+    prepared = prepare(
+        config_of(
+            tmp_path,
+            write_log(log, tmp_path),
+            data={"on_problem": {"duplicates": "drop"}},
+            split={"kind": "last_n"},
+        )
+    )
+    assert read_events(prepared)["item_id"].to_list() == ["x", "y", "x"] * 2
 
 
 def test_without_a_clock_order_is_all(tmp_path: Path) -> None:
