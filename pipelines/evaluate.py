@@ -17,7 +17,7 @@ from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, DataError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 from recsys.schema import SplitName
 
@@ -73,6 +73,10 @@ def evaluate(config: ExperimentConfig) -> Path:
 
     `metrics.json` and `comparisons.json` are lists of rows, `targets/` has the rows they are derived
     from, `report.html` shows them.
+
+    Raises:
+        ArtifactError: a model is not trained with this configuration.
+        DataError: a split that is asked for has no targets.
     """
     asked = exams(config)
     runs = _runs(config, asked)
@@ -80,6 +84,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     directory = _directory(config, key)
     if is_current(directory, key):
         return directory
+    _check_targets(asked)
     with stage_directory(directory, key) as (work, manifest):
         tasks = [(exam, name, work) for exam in asked for name in config.models]
         with ray_session(config.ray):
@@ -101,6 +106,26 @@ def evaluate(config: ExperimentConfig) -> Path:
         )
     _track(config, list(runs.values()), rows)
     return directory
+
+
+def _check_targets(asked: Sequence[Exam]) -> None:
+    """Refuse what would leave a table empty, or the best model unknown, after all the work."""
+    from recsys.data.sequences import Split
+
+    for exam in asked:
+        name, config = exam.split, exam.config
+        folder = config.workspace / "prepared" / "splits" / exam.fold
+        if len(getattr(Split.load(folder), name)):
+            continue
+        if name in config.evaluation.splits:
+            purpose, otherwise = "evaluation.splits asks for", f"leave {name} out of it"
+        else:
+            purpose = "the best model is chosen by"
+            otherwise = "name the model to publish with publish.model"
+        raise DataError(
+            f"{folder}: the split has no {name} targets, which {purpose}; set split.{name} higher or "
+            f"split.{name}_from earlier (split.window higher where split.kind is rolling), or {otherwise}"
+        )
 
 
 def finished_report(config: ExperimentConfig) -> Path:

@@ -71,6 +71,12 @@ def best_model(config: ExperimentConfig, rows: list[Row]) -> str:
         and row["dataset"] == dataset_name(config, last_fold(config))
     }
     missing = [name for name in config.models if name not in values]
+    if not values:
+        raise ArtifactError(
+            f"the report has no {split} {metric}@{k} of any model, so the best one is unknown; either "
+            "the split has no validation targets (set split.validation higher or "
+            "split.validation_from earlier and run again) or name a model with publish.model"
+        )
     if missing:
         raise ArtifactError(
             f"the report has no {split} {metric}@{k} of {', '.join(missing)}, so the best model is "

@@ -65,6 +65,16 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         self.best = (float(metric), int(epoch))
         self._failed = int(state_dict["failed"])
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Train no further where the checkpoint is that of a training which had just ended.
+
+        Lightning forgets that a training was stopped early, and asks again only after another epoch.
+        """
+        trainer.should_stop = self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._failed >= self.patience
+
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Do everything that belongs to the end of an epoch, in the one right order."""
         epoch = trainer.current_epoch
@@ -79,7 +89,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
             row["validation_seconds"] = time.perf_counter() - began
             self._remember(row, epoch, pl_module, trainer)
         self.rows.append(row)
-        if self._failed >= self.patience:
+        if self._is_over():
             trainer.should_stop = True
         self._save(trainer)
         if trainer.is_global_zero:

@@ -72,8 +72,15 @@ class FitPlan:
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
     """Train `model`, leave its best weights in it and in `directory`, return the epochs' records.
 
-    If `directory` holds a checkpoint of an interrupted run, training goes on from it.
+    If `directory` holds a checkpoint of an interrupted run, training goes on from it; if that run had
+    made its last epoch, only what follows it is done again.
+
+    Raises:
+        DataError: there is nothing to learn from, or nothing to choose the best epoch on.
+        ArtifactError: no validation gave a finite figure.
     """
+    if plan.validation is not None:
+        validation_targets(plan)  # missed now, and not after an epoch
     plan.directory.mkdir(parents=True, exist_ok=True)
     counts = plan.data.item_counts()
     module = _module(model, plan, counts)
@@ -175,7 +182,11 @@ def validation_targets(plan: FitPlan) -> Targets:
     """Return the validation targets, or the seeded sample of them that the configuration asks for."""
     targets, limit = plan.validation, plan.training.validation_targets
     if targets is None or len(targets) == 0:
-        raise DataError("the split has no validation targets, so no best epoch can be chosen")
+        raise DataError(
+            "the split has no validation targets, so no best epoch can be chosen; set "
+            "split.validation higher or split.validation_from earlier (split.window higher where "
+            "split.kind is rolling)"
+        )
     if limit is None or len(targets) <= limit:
         return targets
     rng = np.random.default_rng(derive_seed(plan.seed, len(targets)))

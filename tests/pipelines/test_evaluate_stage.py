@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from pipelines import evaluate as stage
 from pipelines.evaluate import Exam, evaluate, exams, finished_report
 from pipelines.runs import dataset_name
 from recsys.config import ExperimentConfig, load_config
-from recsys.data.sequences import SequenceStore, Split, TrainingData
-from recsys.errors import ArtifactError
+from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
+from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.targets_file import read_targets
 from recsys.manifest import read_manifest
 
@@ -94,6 +95,30 @@ def test_a_second_call_has_nothing_to_do(
     assert read_manifest(first)["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("sections", "remedy"),
+    [({}, "publish.model"), ({"evaluation": {"splits": ["validation"]}}, "leave validation out")],
+)
+def test_a_split_without_validation_targets_is_refused_before_the_work(
+    fitted_experiment: ExperimentConfig,
+    without_ray: list[Any],
+    write_config: Callable[..., Path],
+    sections: dict[str, Any],
+    remedy: str,
+) -> None:
+    folder = fitted_experiment.workspace / "prepared" / "splits" / "main"
+    split = Split.load(folder)
+    none = Targets(*(np.asarray(part[:0]) for part in astuple(split.validation)))
+    replace(split, validation=none).save(folder)
+    settings = {"models": {"pop": {"kind": "pop"}}, "tracking": {"enabled": False}}
+    config = load_config(write_config(**settings, **sections))
+    with pytest.raises(DataError, match=rf"no validation targets.*validation_from.*{remedy}"):
+        evaluate(config)
+    assert without_ray == []
+    named = load_config(write_config(**settings, publish={"model": "pop"}))
+    assert evaluate(named).is_dir()
+
+
 def test_another_question_is_another_report(
     fitted_experiment: ExperimentConfig,
     without_ray: list[Any],
@@ -124,8 +149,6 @@ def test_test_events_do_not_move_what_was_learned(
     fitted_experiment: ExperimentConfig, tiny_store: SequenceStore, tiny_split: Split
 ) -> None:
     """The ground that models are judged on counts training events only."""
-    from dataclasses import replace
-
     from pipelines.runs import open_run
 
     exam = Exam(fitted_experiment, "main", "test")

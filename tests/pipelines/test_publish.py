@@ -157,6 +157,9 @@ def test_a_report_without_validation_figures(fitted_experiment: ExperimentConfig
     rows = [row("sasrec", 0.3), row("markov", 0.3, split="test"), row("pop", 0.2)]
     with pytest.raises(ArtifactError, match="no validation ndcg@10 of markov"):
         best_model(fitted_experiment, rows)
+    rows = [row("markov", 0.3, split="test")]
+    with pytest.raises(ArtifactError, match=r"split\.validation_from earlier.*publish\.model"):
+        best_model(fitted_experiment, rows)
 
 
 def test_the_registry_is_tried_again_after_a_failure(

@@ -104,13 +104,16 @@ from recsys.training.fit import fit
 def killed(row):
     if row["epoch"] == {kill_after}:
         os.kill(os.getpid(), signal.SIGKILL)
-fit(small_model(), replace(plan(Path({directory!r}), epochs=4, ema=0.9), on_epoch=killed))
+fit(small_model(), replace(plan(Path({directory!r}), **{training!r}), on_epoch=killed))
 """
 
 
-def run_in_process(directory: Path, kill_after: int) -> int:
+def run_in_process(directory: Path, kill_after: int, **training: Any) -> int:
     code = RUN.format(
-        tests=str(Path(__file__).parent), directory=str(directory), kill_after=kill_after
+        tests=str(Path(__file__).parent),
+        directory=str(directory),
+        kill_after=kill_after,
+        training=training or {"epochs": 4, "ema": 0.9},
     )
     return subprocess.run([sys.executable, "-c", code], timeout=300, env=os.environ).returncode
 
@@ -120,13 +123,41 @@ def test_a_killed_run_resumes_and_ends_where_an_undisturbed_one_does(tmp_path: P
     assert run_in_process(tmp_path / "killed", kill_after=1) == -signal.SIGKILL
     assert not (tmp_path / "killed" / WEIGHTS).exists()
     assert run_in_process(tmp_path / "killed", kill_after=99) == 0
-    whole, killed = (load_file(tmp_path / run / WEIGHTS) for run in ("whole", "killed"))
-    for name in whole:
-        torch.testing.assert_close(whole[name], killed[name], rtol=0, atol=0)
-    histories = [json.loads((tmp_path / run / HISTORY).read_text()) for run in ("whole", "killed")]
-    assert len(histories[1]["epochs"]) == 4
-    for row, other in zip(*(history["epochs"] for history in histories), strict=True):
-        assert (row["loss"], row["ndcg@10"]) == (other["loss"], other["ndcg@10"])
+    assert_same_result(tmp_path / "whole", tmp_path / "killed")
+    assert len(json.loads((tmp_path / "killed" / HISTORY).read_text())["epochs"]) == 4
+
+
+STOPPED_EARLY = {"epochs": 40, "patience": 1, "lr": 0.3}
+ALL_EPOCHS = {"epochs": 3, "patience": 9}
+
+
+@pytest.mark.parametrize("settings", [STOPPED_EARLY, ALL_EPOCHS], ids=["early", "all"])
+def test_a_run_killed_after_its_last_checkpoint_trains_no_further(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The kill falls between the checkpoint that decides the end and the writing of the weights."""
+    whole = fit(small_model(), plan(tmp_path / "whole", **settings))
+    ending = len(whole) - 1
+    assert (ending + 1 < settings["epochs"]) == (settings is STOPPED_EARLY)
+    killed = tmp_path / "killed"
+    assert run_in_process(killed, ending, **settings) == -signal.SIGKILL
+    assert (killed / LAST).is_file()
+    assert not (killed / WEIGHTS).exists()
+    for _ in range(2):  # and once more, as when the kill falls after the weights
+        assert len(fit(small_model(), plan(killed, **settings))) == len(whole)
+        assert_same_result(tmp_path / "whole", killed)
+
+
+def assert_same_result(whole: Path, other: Path) -> None:
+    weights, others = (load_file(run / WEIGHTS) for run in (whole, other))
+    assert weights.keys() == others.keys()
+    for name in weights:
+        torch.testing.assert_close(weights[name], others[name], rtol=0, atol=0)
+    history, histories = (json.loads((run / HISTORY).read_text()) for run in (whole, other))
+    for said in ("best", "best_epoch"):
+        assert history[said] == histories[said]
+    for row, again in zip(history["epochs"], histories["epochs"], strict=True):
+        assert (row["loss"], row["ndcg@10"]) == (again["loss"], again["ndcg@10"])
 
 
 def test_sampled_losses_train_too(tmp_path: Path) -> None:
@@ -141,6 +172,16 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     broken = FitPlan(TrainingConfig(), EvaluationConfig(), data, split.validation, tmp_path)
     with pytest.raises(DataError, match="nothing to learn from"):
         fit(small_model(), broken)
+
+
+def test_nothing_to_validate_on_is_an_error_before_the_first_epoch(tmp_path: Path) -> None:
+    none = Targets(*(np.zeros(0, dtype=kind) for kind in (np.int32, np.int64, np.int64)))
+    epochs: list[dict[str, float]] = []
+    broken = replace(plan(tmp_path / "run"), validation=none, on_epoch=epochs.append)
+    with pytest.raises(DataError, match=r"no validation targets.*split\.validation_from"):
+        fit(small_model(), broken)
+    assert epochs == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_popularity_query_reproduces_the_popularity() -> None:
