@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 
 RETRIES = 3
 """How often a task is run again when its worker dies."""
+START_ATTEMPTS = 2
+"""Ray gives its processes half a minute to come up, which a machine that is busy for once may miss."""
 BAR_AFTER = 1.0
 """Seconds after which a map that is not done shows its progress."""
 
@@ -46,19 +48,32 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     no dashboard, which costs 200 MB. Ray Train asks one every second whether its controller lives, and
     notes in one of those files that none answers; that is of no consequence, since this session ends
     with its controller.
+
+    Raises:
+        RecsysError: Ray did not start, tried twice, or the cluster does not answer.
     """
     ray = import_ray()
     if ray.is_initialized():
         yield
         return
     if config.address is not None:
-        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
+        _join_cluster(ray, config.address)
     else:
         _start_local(ray, config)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join_cluster(ray: ModuleType, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray has no type for it: RuntimeError, ConnectionError, ValueError
+        raise RecsysError(
+            f"no Ray cluster answers at ray.address {address!r} ({_in_short(error)}); see that it runs "
+            "(`ray status`) and has this version of Ray, or leave ray.address out to work on this machine"
+        ) from error
 
 
 def _start_local(ray: ModuleType, config: RayConfig) -> None:
@@ -75,7 +90,8 @@ def _start_local(ray: ModuleType, config: RayConfig) -> None:
     before = {name: os.environ.get(name) for name in inherited}
     os.environ.update(inherited)
     try:
-        ray.init(
+        _init(
+            ray,
             num_cpus=max(cores, workers, config.train_workers),
             object_store_memory=config.object_store_mb << 20,
             include_dashboard=False,
@@ -88,6 +104,29 @@ def _start_local(ray: ModuleType, config: RayConfig) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = old
+
+
+def _init(ray: ModuleType, **settings: Any) -> None:
+    """Start Ray, once more if that fails."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(**settings)
+        except Exception as error:  # Ray raises the bare class where its processes are late
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise RecsysError(
+                    f"Ray did not start in {START_ATTEMPTS} attempts ({_in_short(error)}); most likely "
+                    "this machine is too busy or out of memory: wait for other jobs or end them, or set "
+                    "ray.object_store_mb and ray.workers lower, then run the same command again; Ray's "
+                    "own logs are in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
+                ) from error
+            logger.warning("Ray did not start (%s); trying once more", _in_short(error))
+        else:
+            return
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def worker_count(config: RayConfig) -> int:
