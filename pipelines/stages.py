@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Final
 from pipelines.summary import print_summary, shown
 from recsys.config import ExperimentConfig
 from recsys.errors import ConfigError
+from recsys.lock import locked
 from recsys.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 STAGES: Final = ("prepare", "features", "train", "index", "evaluate", "publish")
+LOCK: Final = ".lock"
+"""In a workspace: held by the process that runs its stages."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,15 @@ def plan(config: ExperimentConfig, stage: str) -> list[Step]:
 
 
 def run_steps(config: ExperimentConfig, steps: list[Step], console: Console) -> list[Done]:
-    """Run the steps in order and print a line for each."""
+    """Run the steps in order and print a line for each.
+
+    Only one process at a time runs steps of a workspace: they read what the others write.
+    """
     done: list[Done] = []
     began = time.monotonic()
     width = max((len(step.title) for step in steps), default=0)
     with ExitStack() as session:
+        session.enter_context(_alone(config.workspace))
         for i, step in enumerate(steps, start=1):
             if i < len(steps) and _has_work(config, step, done):
                 _open_session(config, session)
@@ -108,6 +115,11 @@ def run_steps(config: ExperimentConfig, steps: list[Step], console: Console) -> 
     summary = f"{len(done) - skipped} steps run, {skipped} up to date, {total:.1f} s in all"
     console.print(summary, highlight=False)
     return done
+
+
+def _alone(workspace: Path) -> AbstractContextManager[None]:
+    remedy = "or give this run another `output` or `name`"
+    return locked(workspace / LOCK, workspace, remedy)
 
 
 def _has_work(config: ExperimentConfig, step: Step, done: list[Done]) -> bool:

@@ -2,7 +2,7 @@
 
 A stage writes into a hidden sibling directory; on success `manifest.json` is added and the directory
 is renamed into place, so a reader never sees half a result and a killed stage leaves no trace that
-counts.
+counts. One process at a time writes a directory.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recsys import __version__
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RecsysError
+from recsys.lock import locked
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+KEY = ".key"
+"""In a working directory: the key of the stage whose unfinished work it holds."""
 
 
 def file_hash(path: Path) -> str:
@@ -38,7 +41,13 @@ def stable_hash(value: Any) -> str:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a finished stage directory; `ArtifactError` if there is none."""
+    """Return the manifest of a finished stage directory; `ArtifactError` if there is none.
+
+    A directory that was lost to a kill while it was replaced is put back first.
+    """
+    if not directory.exists() and _aside(directory).exists():
+        with suppress(RecsysError), _alone(directory):  # who holds the lock is about to replace it
+            _put_back(directory)
     path = directory / MANIFEST
     if not path.is_file():
         raise ArtifactError(
@@ -58,8 +67,6 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def is_current(directory: Path, key: str) -> bool:
     """Tell whether `directory` was finished by a stage with exactly this key."""
-    if not (directory / MANIFEST).is_file():
-        return False
     try:
         return bool(read_manifest(directory).get("key") == key)
     except ArtifactError:
@@ -72,18 +79,30 @@ def stage_directory(directory: Path, key: str) -> Iterator[tuple[Path, dict[str,
 
     The working directory has a fixed name, so a stage that was killed finds its own unfinished work
     (checkpoints, say) there when it runs again with the same key; work of another key is deleted.
+
+    Raises:
+        RecsysError: another process writes this directory; it is named.
     """
-    work = directory.with_name(f".{directory.name}.partial")
-    key_file = work / ".key"
-    if work.exists() and (not key_file.is_file() or key_file.read_text() != key):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    key_file.write_text(key)
-    manifest: dict[str, Any] = {}
-    yield work, manifest
-    key_file.unlink()
-    write_manifest(work, {"key": key, **manifest})
-    replace_directory(work, directory)
+    with _alone(directory):
+        _put_back(directory)
+        work = directory.with_name(f".{directory.name}.partial")
+        key_file = work / KEY
+        if work.exists() and (not key_file.is_file() or key_file.read_text() != key):
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        key_file.write_text(key)
+        manifest: dict[str, Any] = {}
+        yield work, manifest
+        write_manifest(work, {"key": key, **manifest})
+        replace_directory(work, directory)
+        (directory / KEY).unlink()  # not earlier: a kill before the move must not disown the work
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    file = directory.with_name(f".{directory.name}.lock")
+    with locked(file, directory, "then run the same command again"):
+        yield
 
 
 def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
@@ -95,12 +114,32 @@ def write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
 
 
 def replace_directory(source: Path, target: Path) -> None:
-    """Move `source` to `target`, setting an existing `target` aside until the move is done."""
-    old = target.with_name(f".{target.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
+    """Move `source` to `target`, setting an existing `target` aside until the move is done.
+
+    A kill in between leaves the old one aside, from where the next reader or writer puts it back.
+    """
+    old = _aside(target)
+    _put_back(target)
+    _delete(old)
     if target.exists():
         target.replace(old)
     source.replace(target)
-    if old.exists():
-        shutil.rmtree(old)
+    _delete(old)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _put_back(target: Path) -> None:
+    """Undo half of a replacement: what lies aside is whole as long as it has a manifest."""
+    old = _aside(target)
+    if not target.exists() and (old / MANIFEST).is_file():
+        old.replace(target)
+
+
+def _delete(directory: Path) -> None:
+    """Delete a directory, its manifest first, so that a half-deleted one is not taken for whole."""
+    if directory.exists():
+        (directory / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(directory)

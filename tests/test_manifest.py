@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys import __version__
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RecsysError
 from recsys.manifest import (
     MANIFEST,
     file_hash,
@@ -115,6 +116,79 @@ def test_what_a_killed_replacement_left_is_cleared(tmp_path: Path) -> None:
     target.mkdir()
     replace_directory(source, target)
     assert [p.name for p in tmp_path.iterdir()] == ["prepared"]
+
+
+def killed_between_the_renames(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave on disk what a kill leaves after the old directory is set aside."""
+    moved = Path.replace
+
+    def replace(self: Path, to: Path) -> Path:
+        if self == source:
+            raise KilledError
+        return moved(self, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Path, "replace", replace)
+        replace_directory(source, target)
+    assert not target.exists()
+
+
+def test_a_directory_lost_to_a_kill_is_put_back_for_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, source = tmp_path / "prepared", tmp_path / "source"
+    finish(target, "k1", "old")
+    source.mkdir()
+    killed_between_the_renames(source, target, monkeypatch)
+    assert is_current(target, "k1")
+    assert (target / "data.txt").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["prepared", "source"]
+
+
+def test_a_directory_lost_to_a_kill_outlives_a_stage_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, source = tmp_path / "prepared", tmp_path / "source"
+    finish(target, "k1", "old")
+    source.mkdir()
+    killed_between_the_renames(source, target, monkeypatch)
+    with pytest.raises(KilledError), stage_directory(target, "k2"):
+        raise KilledError
+    assert is_current(target, "k1")
+
+
+def test_what_is_half_deleted_is_not_put_back(tmp_path: Path) -> None:
+    old = tmp_path / ".prepared.old"
+    old.mkdir()
+    (old / "data.txt").write_text("the half that is left")
+    assert not is_current(tmp_path / "prepared", "k1")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_work_that_was_killed_before_its_move_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, target: Path) -> None:
+        raise KilledError
+
+    target = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("recsys.manifest.replace_directory", killed)
+        finish(target, "k1", "trained for hours")
+    with stage_directory(target, "k1") as (work, _):
+        assert (work / "data.txt").read_text() == "trained for hours"
+
+
+def test_two_processes_do_not_write_one_directory(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with stage_directory(target, "k1") as (work, _):
+        (work / "last.ckpt").write_text("epoch 3")
+        for key in ("k1", "k2"):
+            at_work = rf"another process is at work in .*run \(pid {os.getpid()} on "
+            with pytest.raises(RecsysError, match=at_work), stage_directory(target, key):
+                pytest.fail("the other one is still there")
+        assert (work / "last.ckpt").read_text() == "epoch 3"
+    assert is_current(target, "k1")
 
 
 def test_a_manifest_that_is_not_json(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pipelines.ray_session
 from pipelines import cli, stages
 from pipelines.stages import STAGES, Step, plan, run_steps
 from recsys.config import ExperimentConfig, load_config
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.manifest import is_current, stage_directory
 
 
@@ -134,6 +134,24 @@ def test_a_step_that_fails_ends_the_run(config: ExperimentConfig, sessions: list
     with pytest.raises(ConfigError):
         printed(config, steps)
     assert log == ["prepared"]
+
+
+def test_two_runs_of_one_workspace_do_not_meet(
+    config: ExperimentConfig, sessions: list[str]
+) -> None:
+    log: list[str] = []
+
+    def run_again() -> Path:
+        printed(config, [step(config, "features", log)])
+        return config.workspace
+
+    said = r"at work in .*out/tiny \(pid .*another `output` or `name`"
+    with pytest.raises(RecsysError, match=said):
+        printed(config, [Step("train", "x", run_again)])
+    assert log == []
+    printed(config, [step(config, "features", log)])
+    assert log == ["features"]
+    assert [path.name for path in config.workspace.iterdir()] == ["features"]
 
 
 def test_planning_imports_nothing_heavy(write_config: Callable[..., Path]) -> None:
