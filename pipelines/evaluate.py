@@ -7,6 +7,7 @@ report takes the stored rows alone.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from recsys.evaluation.beyond import Float32
     from recsys.evaluation.evaluate import Ground, MetricRow
 
+logger = logging.getLogger(__name__)
+
 STAGE_VERSION: Final = 1
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
 PAGE: Final = "report.html"
+TRACKED: Final = "tracked.json"
+"""In a report: the run directories whose figures are recorded (true) or never can be (false)."""
 _SPLITS: Final[tuple[SplitName, ...]] = ("validation", "test")
 
 
@@ -83,6 +88,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     key = _key(config, asked, runs)
     directory = _directory(config, key)
     if is_current(directory, key):
+        _track(config, list(runs.values()), directory)
         return directory
     _check_targets(asked)
     with stage_directory(directory, key) as (work, manifest):
@@ -104,7 +110,7 @@ def evaluate(config: ExperimentConfig) -> Path:
             evaluation=config.evaluation.model_dump(mode="json"),
             seed=config.seed,
         )
-    _track(config, list(runs.values()), rows)
+    _track(config, list(runs.values()), directory)
     return directory
 
 
@@ -242,24 +248,64 @@ def about(config: ExperimentConfig) -> dict[str, str]:
     }
 
 
-def _track(config: ExperimentConfig, runs: Sequence[Run], rows: Sequence[MetricRow]) -> None:
-    """Add the figures over all targets to the MLflow run of the model that was asked."""
-    for run in runs:
-        asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
-        dataset = dataset_name(config, run.fold)
-        run_id = run.manifest.get("mlflow_run")
-        mine = {
-            f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
-            for row in rows
-            if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
-            and row["split"] in asked
-            and row["value"] is not None
-        }
-        if run_id is not None and mine:
-            tracker = Tracker(replace(tracker_settings(config, run.name), run_id=run_id))
-            tracker.start_run({}, {})
-            tracker.log_metrics(mine)
-            tracker.finish()
+def _track(config: ExperimentConfig, runs: Sequence[Run], report: Path) -> None:
+    """Add the figures of a report to the MLflow runs of its models, if that was not done before.
+
+    What could not be recorded is said, and tried again by the next call.
+    """
+    file = report / TRACKED
+    done = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    # A model that could not be tracked and was fitted again, this time with tracking, is left too.
+    left = [run for run in runs if done.get(run.directory.name) != _can_be_tracked(run)]
+    if not config.tracking.enabled or not left:
+        return
+    rows = json.loads((report / METRICS).read_text(encoding="utf-8"))
+    for run in left:
+        recorded = _track_run(config, run, rows)
+        if recorded is None:
+            break  # the others would wait for the same server
+        done[run.directory.name] = recorded
+    aside = report / f".{TRACKED}"
+    _write_json(aside, done)
+    aside.replace(file)
+    if missed := [run.name for run in left if done.get(run.directory.name) != _can_be_tracked(run)]:
+        logger.warning(
+            "The figures of %s are in %s but not in the tracking at %s; `recsys evaluate` (or run) "
+            "with the same configuration records them once it answers",
+            ", ".join(missed), report, tracker_settings(config, "").uri,
+        )  # fmt: skip
+
+
+def _can_be_tracked(run: Run) -> bool:
+    return run.manifest.get("mlflow_run") is not None
+
+
+def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) -> bool | None:
+    """Record a model's figures over all targets; None if that failed, False if it never can."""
+    if not _can_be_tracked(run):
+        logger.warning(
+            "%s was fitted while tracking was off or down, so no run of it can have the figures, which "
+            "are in the report alone; delete %s and run again to have both",
+            run.name, run.directory,
+        )  # fmt: skip
+        return False
+    asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
+    dataset = dataset_name(config, run.fold)
+    mine = {
+        f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
+        for row in rows
+        if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
+        and row["split"] in asked
+        and row["value"] is not None
+    }
+    if not mine:
+        return True
+    settings = replace(tracker_settings(config, run.name), run_id=run.manifest["mlflow_run"])
+    tracker = Tracker(settings)
+    tracker.start_run({}, {})
+    tracker.log_metrics(mine)
+    tracker.finish()
+    return None if tracker.failures else True
 
 
 def _splits(config: ExperimentConfig) -> list[SplitName]:
@@ -289,5 +335,5 @@ def _directory(config: ExperimentConfig, key: str) -> Path:
     return config.workspace / "reports" / key[:8]
 
 
-def _write_json(path: Path, rows: Sequence[Any]) -> None:
+def _write_json(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

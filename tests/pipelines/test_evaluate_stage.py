@@ -12,7 +12,7 @@ import pytest
 from pipelines import evaluate as stage
 from pipelines.evaluate import Exam, evaluate, exams, finished_report
 from pipelines.runs import dataset_name
-from recsys.config import ExperimentConfig, load_config
+from recsys.config import ExperimentConfig, TrackingConfig, load_config
 from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.targets_file import read_targets
@@ -163,37 +163,90 @@ def test_test_events_do_not_move_what_was_learned(
     assert np.array_equal(stage._ground(exam, again).item_counts, before)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+class Server:
+    """Stands for MLflow: makes the trackers, keeps what they log, may be down."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.logged: dict[str, dict[str, float]] = {}
+        self.asked: list[str] = []
+
+    def __call__(self, settings: Any) -> Server:
+        self.run_id = settings.run_id
+        self.failures = 0
+        self.asked.append(settings.run_id)
+        return self
+
+    def start_run(self, *arguments: object) -> None:
+        self.failures += self.down
+
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        if not self.down:
+            self.logged[self.run_id] = metrics
+
+    def finish(self) -> None: ...
+
+
+@pytest.fixture
+def server(fitted_experiment: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A tracking server that knows the runs of all models but pop."""
+    found = Server()
+    monkeypatch.setattr(stage, "Tracker", found)
+    for name in ("markov", "sasrec"):
+        give_run_id(fitted_experiment, name)
+    return found
+
+
+def give_run_id(config: ExperimentConfig, name: str) -> None:
+    file = stage.open_run(config, name, "main").directory / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps({**manifest, "mlflow_run": f"id of {name}"}))
+
+
+def tracked(config: ExperimentConfig) -> ExperimentConfig:
+    return config.model_copy(update={"tracking": TrackingConfig(uri="http://tracking")})
+
+
 def test_figures_are_added_to_the_models_own_tracking_run(
     fitted_experiment: ExperimentConfig,
     without_ray: list[Any],
-    write_config: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    logged: dict[str, dict[str, float]] = {}
+    config = tracked(fitted_experiment)
+    evaluate(config)
+    assert set(server.logged) == {"id of markov", "id of sasrec"}
+    figures = server.logged["id of markov"].keys()
+    assert {"test/ndcg@10", "test/mrr", "validation/ndcg@10"} <= figures
+    [said] = [record.message for record in caplog.records]
+    assert said.startswith("pop was fitted while tracking was off or down")
+    evaluate(config)
+    assert len(server.asked) == 2, "once is enough"
+    assert len(caplog.records) == 1
+    give_run_id(fitted_experiment, "pop")  # as when it is fitted again
+    evaluate(config)
+    assert server.asked[2:] == ["id of pop"]
 
-    class Recorder:
-        def __init__(self, settings: Any) -> None:
-            self.settings = settings
 
-        def start_run(self, *arguments: object) -> None: ...
-
-        def log_metrics(self, metrics: dict[str, float]) -> None:
-            logged[self.settings.run_id] = metrics
-
-        def finish(self) -> None: ...
-
-    monkeypatch.setattr(stage, "Tracker", Recorder)
-    for name in fitted_experiment.models:
-        run = stage.open_run(fitted_experiment, name, "main")
-        manifest = json.loads((run.directory / "manifest.json").read_text())
-        manifest["mlflow_run"] = f"id of {name}" if name != "pop" else None
-        (run.directory / "manifest.json").write_text(json.dumps(manifest))
-    evaluate(fitted_experiment)
-    assert set(logged) == {"id of markov", "id of sasrec"}  # pop was fitted while tracking was down
-    assert {"test/ndcg@10", "test/mrr", "validation/ndcg@10"} <= logged["id of markov"].keys()
+def test_figures_that_tracking_missed_are_added_by_the_next_call(
+    fitted_experiment: ExperimentConfig,
+    without_ray: list[Any],
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tracked(fitted_experiment)
+    report = evaluate(fitted_experiment)
+    assert server.asked == [], "tracking is off"
+    server.down = True
+    assert evaluate(config) == report
+    assert server.asked == ["id of markov"], "one wait for a server that is down"
+    said = caplog.records[-1].message
+    assert "The figures of markov, sasrec are in" in said
+    assert "at http://tracking; `recsys evaluate` (or run)" in said
+    server.down = False
+    evaluate(config)
+    assert set(server.logged) == {"id of markov", "id of sasrec"}
+    assert len(without_ray) == 6, "nothing was ranked again"
 
 
 def test_a_refitted_model_is_tested_and_the_one_before_it_validated(
