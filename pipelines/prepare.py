@@ -17,7 +17,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pipelines.ray_session import map_partitions, ray_session, worker_count
 from recsys.config import DataConfig, ExperimentConfig
 from recsys.data import chunks, filters, partitions, splits
 from recsys.data.formats import find_files
+from recsys.data.heads import check_heads
 from recsys.data.items import read_items
 from recsys.data.pieces import plan_pieces
 from recsys.data.presets import apply_preset
@@ -63,7 +64,6 @@ def prepare(config: ExperimentConfig) -> Path:
         DataError: input breaks a rule that is set to `fail`, or nothing is left.
     """
     data = apply_preset(config.data)
-    splits.check_split(config.split, data.clock)
     inputs = {str(path): fingerprint(path) for path in _input_files(data)}
     settings = {
         "data": data.model_dump(mode="json"),
@@ -74,6 +74,7 @@ def prepare(config: ExperimentConfig) -> Path:
     directory = config.workspace / DIRECTORY
     if is_current(directory, key):
         return directory
+    _check(config, data)
     with stage_directory(directory, key) as (work, manifest):
         for left in work.iterdir():  # of a killed run: cheap to make again, so begin from nothing
             if left.name != ".key":
@@ -83,6 +84,27 @@ def prepare(config: ExperimentConfig) -> Path:
         shutil.rmtree(work / "scratch")
         manifest.update(inputs=inputs, config=settings, seed=config.seed, **summary)
     return directory
+
+
+def check_inputs(config: ExperimentConfig) -> None:
+    """Look at the settings and at the first rows of every file, which needs no Ray.
+
+    Raises:
+        ConfigError: the data and the split do not fit together.
+        DataError: a file is missing or its first rows already refuse it.
+    """
+    _check(config, apply_preset(config.data))
+
+
+def _check(config: ExperimentConfig, data: DataConfig) -> None:
+    splits.check_split(config.split, data.clock)
+    columns = check_heads(data)
+    splits.check_split(config.split, data.clock, BASKET in columns)
+    if data.target == "next_basket" and BASKET not in columns:
+        raise ConfigError(
+            "data.target is next_basket, but the events have no baskets; "
+            "map data.columns.basket_id or set data.basket_minutes"
+        )
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -121,9 +143,9 @@ class _Preparation:
     def run(self) -> dict[str, Any]:
         """Write everything but the manifest; return what it says about the rows."""
         records, found = read_items(self.data)
-        self.report += found
+        item_records = {"rows": found.rows, "kept": found.kept}
+        self.report += replace(found, rows=0, kept=0)  # those two count events alone
         names, columns = self._read()
-        self._check_columns(columns)
         users, catalogue = self._merge_vocabularies(names, records)
         bounds = self._partition_bounds(users["events"].to_numpy())
         self._bucket(names, bounds, records is not None)
@@ -140,7 +162,8 @@ class _Preparation:
         self._write_events(parts, offsets)
         self._write_vocabularies(users, catalogue, records)
         n_events = int(offsets[-1])
-        _write_json(self.work / "problems.json", {**self.report.to_dict(), "events": n_events})
+        problems = {**self.report.to_dict(), "events": n_events, "item_records": item_records}
+        _write_json(self.work / "problems.json", problems)
         for line in self.report.lines():
             logger.warning(line)
         return {
@@ -157,14 +180,6 @@ class _Preparation:
             "folds": tables,
         }
 
-    def _check_columns(self, columns: list[str]) -> None:
-        splits.check_split(self.config.split, self.data.clock, BASKET in columns)
-        if self.data.target == "next_basket" and BASKET not in columns:
-            raise ConfigError(
-                "data.target is next_basket, but the events have no baskets; "
-                "map data.columns.basket_id or set data.basket_minutes"
-            )
-
     def _read(self) -> tuple[list[str], list[str]]:
         """Read all pieces; return the chunks' names in input order and the events' columns."""
         read = partial(tasks.read_chunks, data=self.data, scratch=self.scratch)
@@ -173,8 +188,6 @@ class _Preparation:
             infos += piece_infos
             self.report += report
         self.report.raise_if_failed()
-        if not infos:
-            raise DataError(f"the event files are empty: {', '.join(self.data.events)}")
         self.fractions = any(FRACTION in info.schema for info in infos)
         first = {k: v for k, v in infos[0].schema.items() if k != FRACTION}
         for info in infos:

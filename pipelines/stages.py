@@ -102,6 +102,7 @@ def run_steps(config: ExperimentConfig, steps: list[Step], console: Console) -> 
         session.enter_context(_alone(config.workspace))
         for i, step in enumerate(steps, start=1):
             if i < len(steps) and _has_work(config, step, done):
+                _check_first(config, step)
                 _open_session(config, session)
             label = f"[{i}/{len(steps)}] {step.title:<{width}}"
             if console.is_terminal:
@@ -130,6 +131,14 @@ def _has_work(config: ExperimentConfig, step: Step, done: list[Done]) -> bool:
     if any(not one.skipped for one in done):
         return True
     return step.stage == "prepare" and not (config.workspace / "prepared" / MANIFEST).is_file()
+
+
+def _check_first(config: ExperimentConfig, step: Step) -> None:
+    """Refuse input that can be refused without Ray before its start makes anybody wait."""
+    if step.stage == "prepare":
+        from pipelines.prepare import check_inputs
+
+        check_inputs(config)
 
 
 def _open_session(config: ExperimentConfig, session: ExitStack) -> None:

@@ -75,9 +75,9 @@ class DataConfig(Section):
     clock: Clock = "absolute"
     target: TargetKind = "next_event"
     time_unit: Literal["s", "ms", "us", "ns", "text"] = "s"
-    """Unit of numeric times; `text` parses ISO dates or `time_format`."""
+    """Unit of numbers; text such as 2014-06-30 10:00 (ISO 8601) needs none. `text`: never read numbers."""
     time_format: str | None = None
-    """strptime pattern of text times."""
+    """strptime pattern of text times that are not ISO 8601."""
     basket_minutes: float | None = Field(None, gt=0)
     """Without a basket_id column: events of a user within this many minutes' slot share a basket."""
     ties: Literal["input", "shuffle"] = "input"

@@ -65,7 +65,7 @@ class ProblemReport:
     """What was read, what was kept, which rules were broken; reports of pieces add up.
 
     Attributes:
-        rows: records read.
+        rows: records read, of events or of items as the reader says.
         kept: records that passed.
         findings: broken rule -> count, choice and first rows, in the order of the pieces.
         filtered: row-wise filter -> events it dropped (time_window, min_weight, event_types).

@@ -15,7 +15,7 @@ import pipelines.ray_session
 from pipelines import cli, stages
 from pipelines.stages import STAGES, Step, plan, run_steps
 from recsys.config import ExperimentConfig, load_config
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError, DataError, RecsysError
 from recsys.manifest import is_current, stage_directory
 
 
@@ -57,6 +57,18 @@ def printed(config: ExperimentConfig, steps: list[Step]) -> list[str]:
     out = io.StringIO()
     run_steps(config, steps, Console(file=out, width=200))
     return [" ".join(line.split()) for line in out.getvalue().splitlines()]
+
+
+def test_refused_input_opens_no_session(
+    write_config: Callable[..., Path], sessions: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\na,x,1\n")
+    data = {"events": [str(tmp_path / "log.csv")], "columns": {"user_id": "customer"}}
+    config = load_config(write_config(data=data))
+    steps = plan(config, "prepare") + plan(config, "features")
+    with pytest.raises(DataError, match="no column 'customer'"):
+        run_steps(config, steps, Console(file=io.StringIO()))
+    assert sessions == []
 
 
 def test_every_model_has_its_steps(config: ExperimentConfig) -> None:
