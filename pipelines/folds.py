@@ -56,7 +56,7 @@ class FoldMaker:
             )
             splits.join_splits(loaded).save(directory / fold.name)
             cuts_are_times = by in ("moments", "starts")
-            table = leakage.leakage_table(counts, fold, old, cuts_are_times)
+            table = leakage.leakage_table(counts, fold, old, cuts_are_times, self.data.filters)
             text = json.dumps(table, indent=2) + "\n"
             (directory / fold.name / LEAKAGE).write_text(text, encoding="utf-8")
             tables[fold.name] = table

@@ -46,7 +46,7 @@ from recsys.schema import BASKET, ITEM, USER
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 DIRECTORY = "prepared"
 EVENTS_PER_PARTITION = 2_000_000
 EVENTS_PER_FILE = 2_000_000

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.config import FilterConfig
 from recsys.data.sequences import Int32, Int64, Split, Targets
 from recsys.data.splits import Fold, Runs
 
@@ -120,7 +121,11 @@ def count_older(timestamps: Int64, targets: Targets, newest_training: int) -> in
 
 
 def leakage_table(
-    counts: LeakageCounts, fold: Fold, older: dict[str, int] | None, cuts_are_times: bool
+    counts: LeakageCounts,
+    fold: Fold,
+    older: dict[str, int] | None,
+    cuts_are_times: bool,
+    filters: FilterConfig,
 ) -> dict[str, Any]:
     """Return the table for JSON.
 
@@ -130,6 +135,7 @@ def leakage_table(
         older: held-out events older than the newest training event, for `validation` and `test`; None
             where the clock is not absolute, so that times of different users cannot be compared.
         cuts_are_times: whether the fold's cuts are moments on the absolute clock.
+        filters: the k-core is named in the table where it is on: it counts test events, too.
     """
     names = ("validation_from", "test_from", "test_until")
     cuts = {name: iso(getattr(fold, name)) for name in names} if cuts_are_times else None
@@ -137,6 +143,7 @@ def leakage_table(
     return {
         "fold": fold.name,
         "cuts": cuts,
+        "chosen_over_all_events_test_included": _over_all_events(filters),
         "training": {
             "events": counts.training_events,
             "users": counts.training_users,
@@ -151,6 +158,12 @@ def leakage_table(
             for name, part in held_out.items()
         },
     }
+
+
+def _over_all_events(filters: FilterConfig) -> str:
+    """Return what is decided over training, validation and test events together."""
+    core = {name: getattr(filters, name) for name in ("min_user_events", "min_item_events")}
+    return ", ".join(["catalogue", *(f"{name}={n}" for name, n in core.items() if n > 1)])
 
 
 def _held_out_table(part: HeldOutCounts, training: Int64, older: int | None) -> dict[str, Any]:

@@ -15,6 +15,10 @@ What is what:
   held-out list (for `continuation`: its visible part) is given, the rest is asked for.
 - `leave_one_out`, `last_n`: the last n targets (events, or baskets) test, the n before validate; users
   with fewer than 2n + 1 only train. With `target: rest` the n events are one target.
+
+The catalogue and, where they are on, the k-core filters (`min_user_events`, `min_item_events`) are
+made of all events, test included, before the split; the field `chosen_over_all_events_test_included`
+of `leakage.json` names them.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.config import FilterConfig
 from recsys.data import leakage
 from recsys.data.sequences import Split, Targets
 from recsys.data.splits import Fold, Runs
@@ -25,6 +26,7 @@ RUNS = Runs(
     timestamps=np.array([10, 20, 30, 30, 5, 40, 50, 60, 60]),
 )
 ITEMS = np.array([1, 2, 1, 3, 2, 1, 4, 4, 5], dtype=np.int32)
+CORE = FilterConfig(min_user_events=5, min_item_events=2)
 SPLIT = Split(
     train_end=np.array([2, 6, 6]),
     validation=targets((4, 2, 3)),
@@ -40,12 +42,16 @@ def test_the_table_of_a_small_split() -> None:
         "validation": leakage.count_older(RUNS.timestamps, SPLIT.validation, 40),
         "test": leakage.count_older(RUNS.timestamps, SPLIT.test, 40),
     }
-    table = leakage.leakage_table(counts, Fold("main", 30, 45), older, cuts_are_times=True)
+    table = leakage.leakage_table(
+        counts, Fold("main", 30, 45), older, cuts_are_times=True, filters=CORE
+    )
     assert table["cuts"] == {
         "validation_from": "1970-01-01T00:00:30+00:00",
         "test_from": "1970-01-01T00:00:45+00:00",
         "test_until": None,
     }
+    everything = "catalogue, min_user_events=5, min_item_events=2"
+    assert table["chosen_over_all_events_test_included"] == everything
     assert table["training"] == {
         "events": 4,
         "users": 2,
@@ -73,9 +79,12 @@ def test_the_table_of_a_small_split() -> None:
 
 def test_what_the_clock_cannot_tell_is_left_open() -> None:
     counts = leakage.count_leakage(Runs(RUNS.offsets, 4), ITEMS, 6, SPLIT)
-    table = leakage.leakage_table(counts, Fold("main"), None, cuts_are_times=False)
+    table = leakage.leakage_table(
+        counts, Fold("main"), None, cuts_are_times=False, filters=FilterConfig()
+    )
     assert counts.newest_training is None
     assert table["cuts"] is None
+    assert table["chosen_over_all_events_test_included"] == "catalogue"
     assert table["training"]["newest_event"] is None
     assert table["test"]["events_older_than_newest_training"] is None
     assert table["test"]["share_older_than_newest_training"] is None
@@ -103,7 +112,7 @@ def test_counts_of_partitions_add_up(lengths: list[int], cut: int) -> None:
     cut = min(cut, len(lengths) - 1)
     added = part(lengths[:cut], 0) + part(lengths[cut:], cut)
     whole = part(lengths, 0)
-    tables = [leakage.leakage_table(c, Fold("main"), None, False) for c in (added, whole)]
+    tables = [leakage.leakage_table(c, Fold("main"), None, False, CORE) for c in (added, whole)]
     assert tables[0] == tables[1]
     assert added.newest_training == whole.newest_training
     assert np.array_equal(added.item_training, whole.item_training)
