@@ -21,7 +21,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ from recsys.config import ModelConfig, dump_config
 from recsys.data.sequences import SEQUENCE_META, Int64, SequenceStore
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError
+from recsys.lock import locked
 from recsys.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -148,15 +150,13 @@ def write_bundle(
             `basket_minutes` tells a model that reads baskets how times make them, and `exclude` which
             items of a history are left out unless a query says otherwise (`seen` without it).
         recent_events: newest events kept per user for the model to read.
+
+    Raises:
+        RecsysError: another process writes into `directory`, or the parts do not fit together.
     """
     _check_parts(model, items, users, store, index, popularity)
     Exclusion.from_setting(info.get(EXCLUDE, "seen"))  # refuses what is no rule
-    directory.mkdir(parents=True, exist_ok=True)
-    work = directory / f".{name}.partial-{os.getpid()}"
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir()
-    try:
+    with _working_directory(directory, name) as work:
         _write_model(work, model, model_config)
         items.sort("item").write_parquet(work / ITEMS)
         np.save(work / POPULARITY, np.asarray(popularity, dtype=np.int64))
@@ -172,10 +172,25 @@ def write_bundle(
         write_manifest(work, manifest)
         target = directory / f"{name}@{manifest['version']}"
         replace_directory(work, target)
-    finally:
-        if work.exists():
-            shutil.rmtree(work)
     return target
+
+
+@contextmanager
+def _working_directory(directory: Path, name: str) -> Iterator[Path]:
+    """Yield an empty directory beside the bundles, which is gone afterwards unless it was moved.
+
+    Who holds the lock is alone here, so what others left half-made is of processes that were killed.
+    """
+    with locked(directory / ".lock", directory, "then publish again"):
+        for left in directory.glob(".*.partial-*"):
+            shutil.rmtree(left)
+        work = directory / f".{name}.partial-{os.getpid()}"
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            if work.exists():
+                shutil.rmtree(work)
 
 
 def newest(store: SequenceStore, n: int) -> SequenceStore:

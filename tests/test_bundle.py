@@ -15,7 +15,8 @@ from tiny_bundle import N_ITEMS, events, fitted, items_frame, make_bundle, users
 from recsys.bundle import load_bundle, newest
 from recsys.config import IndexConfig, SASRecConfig
 from recsys.data.batches import batch_from_lists
-from recsys.errors import ArtifactError, DataError
+from recsys.errors import ArtifactError, DataError, RecsysError
+from recsys.lock import locked
 from recsys.manifest import stable_hash
 from recsys.retrieval.index import ExactIndex, build_index, recall_check
 
@@ -221,6 +222,23 @@ def test_nothing_is_left_of_a_write_that_failed(
     with pytest.raises(OSError, match="no space"):
         make_bundle(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / ".another.partial-17"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    path = make_bundle(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    theirs = tmp_path / ".another.partial-17"
+    with locked(tmp_path / ".lock", tmp_path, ""):
+        theirs.mkdir()
+        with pytest.raises(RecsysError, match=r"another process is at work in .* publish again"):
+            make_bundle(tmp_path)
+        assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [theirs.name]
 
 
 def test_metrics_without_a_value_become_null(tmp_path: Path) -> None:
