@@ -29,6 +29,15 @@ _SOUGHT = {
 }
 
 
+UNSEPARATED = "That is one column: fields are separated by commas in .csv, by tabs in .tsv."
+"""What to say of a header that was not cut into names."""
+
+
+def is_unseparated(available: Sequence[str]) -> bool:
+    """Tell whether the only column's name looks like several with another separator."""
+    return len(available) == 1 and any(sign in available[0] for sign in ";|\t,")
+
+
 def event_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[str, str]:
     """Return our name -> the file's name of the columns to read, in the order of `EVENT_COLUMNS`.
 
@@ -109,10 +118,8 @@ def _missing(
         f"{file} has no column {theirs!r}" + (f" (our {ours})" if ours != theirs else ""),
         f"  It has: {', '.join(available) or 'no columns'}.",
     ]
-    if len(available) == 1 and any(sign in available[0] for sign in ";|\t,"):
-        lines.append(
-            "  That is one column: fields are separated by commas in .csv, by tabs in .tsv."
-        )
+    if is_unseparated(available):
+        lines.append(f"  {UNSEPARATED}")
     elif likely is not None:
         lines.append(f"  The nearest is {likely!r}; if that is it, set {key}.{ours}={likely}")
     if ours == TIMESTAMP:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from recsys.data.blocks import read_blocks
-from recsys.data.columns import guess, mapping_lines
+from recsys.data.columns import UNSEPARATED, guess, is_unseparated, mapping_lines
 from recsys.data.formats import Format, find_files, format_of
 from recsys.data.pieces import row_group_sizes
 from recsys.data.problems import BadRow
-from recsys.data.records import ROW, parse_block
+from recsys.data.records import ROW, parse_block, text_columns
 from recsys.data.tally import ColumnSummary, ColumnTally
 from recsys.data.times import FUTURE_SLACK, show
 from recsys.errors import DataError
@@ -30,7 +30,10 @@ _PIECE = 500_000
 
 @dataclass(frozen=True)
 class FileSummary:
-    """What one file holds; `yaml` is a `data:` section that reads it, `problems` what stands out."""
+    """What one file holds; `problems` is what stands out.
+
+    `yaml` is a `data:` section that reads it, empty where nothing can be suggested.
+    """
 
     path: str
     format: str
@@ -66,11 +69,14 @@ def describe(paths: Sequence[str | Path]) -> Description:
     """Return rows, columns, ranges, likely roles, problems and YAML of every file that paths name.
 
     Files are read once, in pieces; memory does not grow with them. `DataError` for a path that
-    names no file or a format that cannot be read; a file that breaks off in the middle is described
-    up to there, with the break among its problems.
+    names no file or a format that cannot be read, and if nothing could be read of any file; a file that
+    breaks off in the middle is described up to there, with the break among its problems.
     """
     files = find_files([str(path) for path in paths], "describe")
-    return Description(tuple(_describe_file(path) for path in files))
+    found = [_describe_file(path) for path in files]
+    if not any(file.columns for file in found):
+        raise DataError("\n".join(problem for file in found for problem in file.problems))
+    return Description(tuple(found))
 
 
 def _describe_file(path: Path) -> FileSummary:
@@ -80,13 +86,16 @@ def _describe_file(path: Path) -> FileSummary:
     broken: list[str] = []
     first: BadRow | None = None
     try:
+        if form.is_text:  # a header without rows is worth telling
+            tallies = {name: ColumnTally(name) for name in text_columns(path, form)}
         for frame, bad, count in _frames(path, form):
             for name in frame.columns:
                 tally = tallies.setdefault(name, ColumnTally(name))
                 tally.add(frame[name])
             rows, undecoded, first = rows + frame.height, undecoded + count, first or bad
     except DataError as error:
-        broken.append(f"reading stopped after {rows:,} rows: {error}")
+        broken.append(f"reading stopped after {rows:,} rows: {error}" if rows else str(error))
+        tallies = tallies if rows else {}
     if undecoded:
         broken.append(f"{undecoded:,} lines are not UTF-8 and were passed over, first {first}")
     for tally in tallies.values():
@@ -94,8 +103,10 @@ def _describe_file(path: Path) -> FileSummary:
     columns = _with_roles([tally.summary() for tally in tallies.values()])
     size = path.stat().st_size
     summary = FileSummary(str(path), str(form), size, rows, columns, (), "")
-    problems = (*broken, *_problems(summary))
-    return replace(summary, problems=problems, yaml=_yaml(summary))
+    nothing = [f"{path}: the file has no rows"] if not rows and not broken else []
+    problems = (*broken, *nothing, *_problems(summary))
+    usable = rows and not is_unseparated([column.name for column in columns])
+    return replace(summary, problems=problems, yaml=_yaml(summary) if usable else "")
 
 
 def _frames(path: Path, form: Format) -> Iterator[tuple[pl.DataFrame, BadRow | None, int]]:
@@ -119,7 +130,7 @@ def _with_roles(columns: list[ColumnSummary]) -> tuple[ColumnSummary, ...]:
         if ours == TIMESTAMP:
             # Values that lie between 1980 and 2100 say more than a name such as `playtime`.
             moments = [c.name for c in fitting if c.seconds is not None]
-            dates = [c.name for c in fitting if c.looks == "dates"]
+            dates = [c.name for c in fitting if c.looks == "dates" or c.unit == "text"]
             name = guess(ours, moments) or next(iter(dates), None) or guess(ours, names)
         else:
             name = guess(ours, names)
@@ -130,12 +141,15 @@ def _with_roles(columns: list[ColumnSummary]) -> tuple[ColumnSummary, ...]:
 
 def _may_be(column: ColumnSummary, ours: str) -> bool:
     if ours == TIMESTAMP:
-        return column.looks in ("whole numbers", "numbers", "dates")
+        numbers_or_dates = column.looks in ("whole numbers", "numbers", "dates")
+        return numbers_or_dates or column.unparsed > 0
     return column.looks in ("whole numbers", "numbers", "text", "nothing")
 
 
 def _problems(file: FileSummary) -> list[str]:
-    out = [] if file.rows else ["the file has no rows"]
+    out = []
+    if is_unseparated([column.name for column in file.columns]):
+        out.append(UNSEPARATED)
     for ours in (USER, ITEM, TIMESTAMP):
         column = file.role(ours)
         if column is None:
@@ -149,6 +163,11 @@ def _problems(file: FileSummary) -> list[str]:
             out.append(
                 f"{column.name}: blanks at the beginning or end of {column.padded:,} values; ids are kept "
                 "as they are, so 'a' and 'a ' are two"
+            )
+        if ours == TIMESTAMP and column.unparsed:
+            out.append(
+                f"{column.name}: {column.unparsed:,} values do not parse as times "
+                "(data.on_problem.bad_times: drop or fail)"
             )
         last = column.seconds[1] if ours == TIMESTAMP and column.seconds is not None else 0
         if last > time.time() + FUTURE_SLACK:
@@ -206,7 +225,7 @@ def _render_file(file: FileSummary) -> list[RenderableType]:
         days = (last - first) / 86_400
         parts.append(Text(f"Span: {show(first)} to {show(last)}, {days:,.1f} days"))
     parts += [Text(f"Problem: {problem}") for problem in file.problems]
-    return [*parts, Text(f"To use it:\n{file.yaml}\n")]
+    return [*parts, Text(f"To use it:\n{file.yaml}\n")] if file.yaml else parts
 
 
 def _shown(column: ColumnSummary, value: Any) -> str:

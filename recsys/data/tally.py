@@ -15,6 +15,7 @@ KEPT_HASHES: Final = 1 << 16
 """Distinct values are exact below this many, estimated to about half a per cent above."""
 
 _SPACE = float(2**64)
+_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class ColumnSummary:
         columns; `exact` tells whether counted or estimated. minimum, maximum: by number, by date or
         by the order of text, as `looks` says. padded: text values that begin or end with a blank.
         seconds: first and last moment, if the values look like times; `unit` of numeric ones. role:
-        our name of the column, if its name suggests one.
+        our name of the column, if its name suggests one. unparsed: of text most of which are numbers or
+        dates, the values that are none (`seconds` and `unit` are those of the others).
     """
 
     name: str
@@ -42,6 +44,7 @@ class ColumnSummary:
     unit: str | None
     seconds: tuple[int, int] | None
     role: str | None = None
+    unparsed: int = 0
 
 
 class Distinct:
@@ -81,6 +84,8 @@ class ColumnTally:
         self.different: Distinct | None = Distinct()
         self.could_be = ["whole numbers", "numbers", "dates", "text"]
         self.ranges: dict[str, tuple[Any, Any]] = {}
+        self.mostly = {"numbers": 0, "dates": 0}
+        """Values that can be read so, while that is at least half of those seen."""
 
     def add(self, values: pl.Series) -> None:
         """Take in the column's values of one piece."""
@@ -96,14 +101,20 @@ class ColumnTally:
         self.different.add(present)
         if present.dtype == pl.String:
             self.padded += int((present.str.strip_chars() != present).sum())
-        for look in list(self.could_be):
+        for look in dict.fromkeys((*self.could_be, *self.mostly)):
             read = _read_as(present, look)
-            if read is None or read.null_count():
+            if look in self.could_be and (read is None or read.null_count()):
                 self.could_be.remove(look)
-            else:
+            if look in self.mostly:
+                self.mostly[look] += 0 if read is None else len(read) - read.null_count()
+                if 2 * self.mostly[look] < self.rows - self.nulls:
+                    del self.mostly[look]
+            if read is not None and (look in self.could_be or look in self.mostly):
                 self._widen(look, read)
 
     def _widen(self, look: str, values: pl.Series) -> None:
+        if values.null_count() == len(values):
+            return
         low, high = values.min(), values.max()
         if look in self.ranges:
             low, high = min(low, self.ranges[look][0]), max(high, self.ranges[look][1])
@@ -112,9 +123,14 @@ class ColumnTally:
     def summary(self) -> ColumnSummary:
         """Return what was found."""
         looks = next((look for look in self.could_be if look in self.ranges), "")
+        unparsed = 0
         nested = self.different is None
         low, high = self.ranges.get(looks, (None, None))
         unit, seconds = _as_time(looks, low, high, "String" in self.dtypes)
+        for look, count in self.mostly.items() if looks == "text" else ():
+            if seconds is None and look in self.ranges:
+                unit, seconds = _as_time(look, *self.ranges[look], text=True)
+                unparsed = self.rows - self.nulls - count
         return ColumnSummary(
             name=self.name,
             dtype=" | ".join(self.dtypes) or "Null",
@@ -127,6 +143,7 @@ class ColumnTally:
             padded=self.padded,
             unit=unit,
             seconds=seconds,
+            unparsed=unparsed,
         )
 
 
@@ -138,13 +155,16 @@ def _read_as(values: pl.Series, look: str) -> pl.Series | None:
     if look == "numbers":
         if text:
             read = values.cast(pl.Float64, strict=False)
-            return None if bool((~read.is_finite()).any()) else read
+            return read.set(~read.is_finite().fill_null(True), None)
         return values.cast(pl.Float64) if values.dtype.is_numeric() else None
     if look == "dates":
         if values.dtype.is_temporal() and values.dtype not in (pl.Time, pl.Duration):
             return to_seconds(values, "s")
-        # A look at the first value spares parsing whole columns of titles.
-        return to_seconds(values, "text") if text and str(values[0])[:4].isdigit() else None
+        if not text:
+            return None
+        # A look at the first values spares parsing whole columns of titles.
+        years = values.head(_SAMPLE).str.contains(r"^\d{4}").sum()
+        return to_seconds(values, "text") if 2 * years >= min(len(values), _SAMPLE) else None
     return values.cast(pl.String, strict=False)
 
 

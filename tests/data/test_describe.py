@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from recsys.config import DataConfig
+from recsys.data.blocks import BLOCK_BYTES
 from recsys.data.describe import FileSummary, describe
 from recsys.data.readers import read_events
 from recsys.data.tally import KEPT_HASHES, ColumnTally, Distinct
@@ -90,13 +92,66 @@ def test_problems_are_told(tmp_path: Path) -> None:
     assert "timestamp is missing in 1 rows (data.on_problem.bad_times" in told
     assert "item_id: blanks at the beginning or end of 1 values" in told
     assert file.rows == 2
+
+
+def test_a_header_without_rows_shows_its_columns_and_suggests_nothing(tmp_path: Path) -> None:
     none = describe_text(tmp_path / "n.csv", "a,b\n")
-    assert none.problems == ("the file has no rows",)
+    assert none.problems == (f"{tmp_path / 'n.csv'}: the file has no rows",)
+    assert [column.name for column in none.columns] == ["a", "b"]
+    assert none.yaml == ""
+
+
+@pytest.mark.parametrize("bad", ["n/a", "soon"])
+@pytest.mark.parametrize(("good", "unit"), [("2020-07-01 10:00", "text"), ("1593597600000", "ms")])
+def test_one_bad_time_does_not_take_the_columns_role(
+    tmp_path: Path, bad: str, good: str, unit: str
+) -> None:
+    rows = f"a,x,{bad}\n" + f"a,y,{good}\n" * 3
+    file = describe_text(tmp_path / "e.csv", "user_id,item_id,bought_time\n" + rows)
+    moment = file.role("timestamp")
+    assert moment is not None and (moment.unit, moment.unparsed) == (unit, 1)
+    assert file.problems == (
+        "bought_time: 1 values do not parse as times (data.on_problem.bad_times: drop or fail)",
+    )
+    section = yaml.safe_load(file.yaml)["data"]
+    assert (section["clock"], section["time_unit"]) == ("absolute", unit)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("e.parquet", b"PAR1", "not a readable Parquet file"),
+        ("e.jsonl", b"{bad json\n", "row 1: not JSON"),
+        ("e.csv.gz", gzip.compress(b"user_id,item_id\na,b\n")[:-9], "not a whole gzip file"),
+        ("e.csv", b"user_id,item_id\na,b,c,d\n", "not well-formed csv"),
+        ("e.csv", b"", "is empty"),
+        ("e.jsonl", b"", "has no rows"),
+    ],
+)
+def test_of_what_nothing_can_be_read_is_an_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        describe_text(tmp_path / name, content)
+
+
+def test_one_bad_offset_leaves_a_relative_clock(tmp_path: Path) -> None:
+    rows = "a,x,100\na,y,200\na,z,xx\n"
+    file = describe_text(tmp_path / "e.csv", "user_id,item_id,timestamp\n" + rows)
+    assert yaml.safe_load(file.yaml)["data"]["clock"] == "relative"
+    assert file.problems[0].startswith("timestamp: 1 values do not parse as times")
+
+
+def test_another_separator_is_told_and_nothing_suggested(tmp_path: Path) -> None:
+    file = describe_text(tmp_path / "e.csv", "user_id;item_id\na;b\n")
+    assert any("fields are separated by commas in .csv" in told for told in file.problems)
+    assert file.yaml == ""
 
 
 def test_a_file_that_breaks_off_is_described_up_to_there(tmp_path: Path) -> None:
-    file = describe_text(tmp_path / "e.jsonl", '{"user_id": 1}\n{"user_id":\n')
-    assert file.rows == 0 and "row 2: not JSON" in file.problems[0]
+    whole = '{"user_id": 1}\n' * (BLOCK_BYTES // 15 + 9)
+    file = describe_text(tmp_path / "e.jsonl", whole + '{"user_id":\n')
+    assert file.rows > 1_000_000 and f"reading stopped after {file.rows:,}" in file.problems[0]
     with pytest.raises(DataError, match="suffix"):
         describe_text(tmp_path / "e.bin", "x")
 
