@@ -25,7 +25,6 @@ from serving.problems import problems_of, unreadable
 from serving.schemas import (
     MAX_HISTORY,
     ErrorResponse,
-    Event,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
@@ -199,8 +198,8 @@ def to_query(body: RecommendRequest) -> tuple[Query, int]:
     The query has them nevertheless: they are excluded as all of the history is.
     """
     events = body.history or []
-    items = [event.item if isinstance(event, Event) else event for event in events]
-    times = [event.time for event in events if isinstance(event, Event)]
+    items = [event if isinstance(event, str) else event.item for event in events]
+    times = [event.time for event in events if not isinstance(event, str)]
     query = Query(
         history=None if body.history is None else items,
         times=times or None,

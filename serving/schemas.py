@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -15,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from serving.rules import ALLOWED, MAX_IDS, MAX_K, MAX_SIMILAR, MAX_TIME, Id, refusal
+from serving.rules import ALLOWED, MAX_IDS, MAX_K, MAX_SIMILAR, MAX_TIME, AtOnce, Id, Ids, refusal
 
 MAX_HISTORY = 1000
 """Newest history events that the model reads; older ones are excluded, and counted in the answer."""
@@ -36,7 +35,7 @@ class Event(_Body):
 
 
 def _kind(value: object) -> str:
-    return EVENT if isinstance(value, Mapping | Event) else ID
+    return EVENT if isinstance(value, dict | Event) else ID
 
 
 HistoryItem = Annotated[Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)], Discriminator(_kind)]
@@ -57,14 +56,14 @@ class RecommendRequest(_Body):
         }
     )
 
-    history: Annotated[list[HistoryItem], Field(max_length=MAX_IDS)] | None = Field(
+    history: Annotated[list[HistoryItem], Field(max_length=MAX_IDS), AtOnce] | None = Field(
         None,
         description=(
             f"Item ids, oldest first, or items with times. The model reads the newest {MAX_HISTORY} "
             "at most; what is excluded as seen goes by all of them."
         ),
     )
-    baskets: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = Field(
+    baskets: Ids | None = Field(
         None,
         description=(
             "A label for each item of the history, equal for items that were one basket; read by "
@@ -73,12 +72,8 @@ class RecommendRequest(_Body):
     )
     user_id: Id | None = Field(None, description="A user whose events are in the bundle.")
     k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
-    exclude: Annotated[list[Id], Field(max_length=MAX_IDS)] = Field(
-        default=[], description="Items never wanted."
-    )
-    allow: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = Field(
-        None, description="Recommend among these items only."
-    )
+    exclude: Ids = Field(default=[], description="Items never wanted.")
+    allow: Ids | None = Field(None, description="Recommend among these items only.")
     exclude_seen: Annotated[bool, Field(strict=True)] | None = Field(
         None,
         description=(
@@ -97,7 +92,7 @@ class RecommendRequest(_Body):
     @field_validator("history")
     @classmethod
     def _all_alike(cls, history: list[str | Event] | None) -> list[str | Event] | None:
-        timed = sum(isinstance(event, Event) for event in history or [])
+        timed = sum(not isinstance(event, str) for event in history or [])
         if history is not None and 0 < timed < len(history):
             problem = f"has times for {timed} of {len(history)} items"
             raise refusal(problem, ALLOWED["history"], "give times for all items, or for none")

@@ -133,6 +133,7 @@ def test_users_of_the_bundle_and_strangers(client: TestClient, recommender: Reco
 
 def test_ids_may_be_whole_numbers(client: TestClient) -> None:
     assert ask(client, history=[318, "i05"])["unknown"] == ["318"]
+    assert ask(client, history=["Käse", "i05"])["unknown"] == ["Käse"]
 
 
 def test_all_of_a_long_history_is_excluded_though_not_read(client: TestClient) -> None:
