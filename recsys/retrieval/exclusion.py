@@ -211,7 +211,9 @@ def check_history_items(items: Int64, n_items: int) -> None:
 
 
 def _index_set(indices: Sequence[int] | Integers | None, name: str) -> Int64:
-    unique = np.unique(np.asarray([] if indices is None else indices, dtype=np.int64))
-    if len(unique) and unique[0] < 1:
+    if indices is None or len(indices) == 0:
+        return np.zeros(0, dtype=np.int64)
+    unique = np.unique(np.asarray(indices, dtype=np.int64))
+    if unique[0] < 1:
         raise DataError(f"{name} names item index {unique[0]}; items are numbered from 1")
     return unique
