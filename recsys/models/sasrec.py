@@ -81,8 +81,9 @@ class SASRec(EncoderModel):
         newest = (batch.segments[row] == batch.segments[row, column, None]) & (
             batch.baskets[row] == batch.baskets[row, column, None]
         )  # [B, L]
-        share = newest / newest.sum(1, keepdim=True)  # [B, L]
-        queries = torch.einsum("bl,bld->bd", share, self.hidden(batch)[row])  # [B, D]
+        places = self.hidden(batch)[row]  # [B, L, D]
+        share = newest.to(places.dtype) / newest.sum(1, keepdim=True)  # [B, L]
+        queries = torch.einsum("bl,bld->bd", share, places)  # [B, D]
         queries = F.normalize(queries, dim=-1) if self.normalise else queries
         return torch.where(batch.last[:, None] < 0, self.default_query, queries)
 

@@ -15,20 +15,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from made_log import START, config_of, make_log, write_log
 
 from pipelines import features as features_stage
 from pipelines import prepare as stage
 from pipelines.features import build_features
 from pipelines.prepare import fingerprint, prepare
 from pipelines.ray_session import map_partitions, ray_session
-from recsys.config import ExperimentConfig, RayConfig, parse_config
+from recsys.config import ExperimentConfig, RayConfig
 from recsys.data.sequences import Split
 from recsys.errors import ConfigError, DataError
 from recsys.manifest import file_hash, read_manifest
 
 pytestmark = pytest.mark.ray
-
-START = 1_600_000_000
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,45 +39,6 @@ def ray() -> Iterator[Any]:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield ray
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
-    """Return a log with repeats, ties and rare users and items, out of order."""
-    rng = np.random.default_rng(seed)
-    user = np.minimum(rng.geometric(0.04, rows), 60)
-    return pl.DataFrame(
-        {
-            "user_id": user * 37 % 101,
-            "item_id": np.minimum(rng.geometric(0.07, rows), 50) * 11,
-            "timestamp": START + rng.integers(0, 40, rows) * 3600,
-            "weight": rng.integers(1, 6, rows),
-        }
-    )
-
-
-def write_log(log: pl.DataFrame, folder: Path, files: int = 3) -> list[str]:
-    """Write a log as some Parquet files; return their names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    size = -(-log.height // files)
-    names = [str(folder / f"events-{n}.parquet") for n in range(files)]
-    for n, name in enumerate(names):
-        log.slice(n * size, size).write_parquet(name)
-    return names
-
-
-def config_of(folder: Path, events: list[str], **sections: Any) -> ExperimentConfig:
-    data = {"events": events, **sections.pop("data", {})}
-    return parse_config(
-        {
-            "name": "test",
-            "seed": 3,
-            "output": str(folder / "out"),
-            "data": data,
-            "models": {"pop": {"kind": "pop"}},
-            "ray": {"workers": 2, "partitions": 4},
-            **sections,
-        }
-    )
 
 
 def read_events(prepared: Path) -> pl.DataFrame:
@@ -477,56 +437,6 @@ def test_data_of_which_nothing_is_left_are_refused(
     config = config_of(tmp_path, write_log(make_log(300), tmp_path), **sections)
     with pytest.raises(error, match=message):
         prepare(config)
-
-
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where a session would be opened."""
-
-    def refuse(config: object) -> None:
-        pytest.fail("Ray was started")
-
-    monkeypatch.setattr(stage, "ray_session", refuse)
-
-
-@pytest.mark.usefixtures("no_ray")
-def test_empty_files_are_refused(tmp_path: Path) -> None:
-    log = make_log(10).clear()
-    log.write_csv(tmp_path / "events.csv")
-    for file in (*write_log(log, tmp_path, 1), str(tmp_path / "events.csv")):
-        with pytest.raises(DataError, match=rf"no events were read: {file} has no rows"):
-            prepare(config_of(tmp_path, [file]))
-
-
-@pytest.mark.usefixtures("no_ray")
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        ({"columns": {"user_id": "customer"}}, DataError, "has no column 'customer'"),
-        ({"time_unit": "text"}, ConfigError, "the times are numbers"),
-        ({"target": "next_basket"}, ConfigError, "the events have no baskets"),
-        ({"attributes": ["colour"]}, DataError, r"items\.csv has no column 'colour'"),
-    ],
-)
-def test_what_the_first_rows_tell_is_told_before_ray_starts(
-    tmp_path: Path, data: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    (tmp_path / "items.csv").write_text("item_id,title\n1,a\n")
-    files = write_log(make_log(30), tmp_path)
-    config = config_of(tmp_path, files, data={"items": [str(tmp_path / "items.csv")], **data})
-    with pytest.raises(error, match=message):
-        prepare(config)
-    assert not config.workspace.exists()
-
-
-@pytest.mark.usefixtures("no_ray")
-def test_a_wrong_unit_is_told_from_the_first_rows(tmp_path: Path) -> None:
-    log = make_log(3000).with_columns(timestamp=pl.col("timestamp") * 1000)
-    with pytest.raises(DataError) as caught:
-        prepare(config_of(tmp_path, write_log(log, tmp_path, 1)))
-    message = str(caught.value)
-    assert "set data.time_unit=ms" in message
-    assert "These are all of the first 1,000 rows" in message
 
 
 def test_records_of_items_are_counted_apart_from_events(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from pipelines.training_facts import shown_name, training_facts
 
 METRICS = {
@@ -26,6 +28,20 @@ def test_learned_models_have_a_row_and_counted_ones_none() -> None:
     assert training_facts({}) == []
 
 
-def test_a_run_is_named_with_its_fold_where_there_are_several() -> None:
-    assert shown_name("deep", "main") == "deep"
-    assert shown_name("deep", "fold2") == "deep fold2"
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("main/deep", "deep"),
+        ("main/deep/refit", "deep (refit)"),
+        ("fold2/deep", "deep fold2"),
+        ("fold2/deep/refit", "deep fold2 (refit)"),
+    ],
+)
+def test_a_run_is_named_by_model_fold_and_refit(title: str, shown: str) -> None:
+    assert shown_name(title) == shown
+
+
+def test_a_refit_has_no_best_epoch() -> None:
+    metrics = {"train_seconds": 1.0, "validation_seconds": 0.0, "padding_share": 0.5}
+    [row] = training_facts({"deep (refit)": {"epochs": 3, "metrics": metrics}})
+    assert row["epochs"] == "3" and row["best epoch"] == "-"
