@@ -150,12 +150,14 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
 
 def _check_clock(config: ExperimentConfig, name: str) -> None:
     """Refuse what compares times of different users where the data's clock does not carry it."""
-    training = getattr(_model_config(config, name), "training", None)
+    model = _model_config(config, name)
+    place = "training." if hasattr(model, "training") else ""
+    half_life = getattr(getattr(model, "training", model), "recency_half_life", None)
     clock = read_manifest(config.workspace / "prepared")["config"]["data"]["clock"]
-    if training is not None and training.recency_half_life is not None and clock != "absolute":
+    if half_life is not None and clock != "absolute":
         raise ConfigError(
-            f"models.{name}.training.recency_half_life is {training.recency_half_life:g} days, but "
-            f"data.clock is {clock}: times of different users say nothing of which is newer; leave it out"
+            f"models.{name}.{place}recency_half_life is {half_life:g} days, but data.clock is {clock}: "
+            "times of different users say nothing of which is newer; leave it out"
         )
 
 

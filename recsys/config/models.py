@@ -13,6 +13,8 @@ class PopularityConfig(Section):
     """The most popular training items."""
 
     kind: Literal["pop"] = "pop"
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what an event counts halves; needs an absolute clock."""
 
 
 class OwnPopularityConfig(Section):
@@ -29,8 +31,19 @@ class MarkovConfig(Section):
     """How many of the newest events vote, each weighted 1/distance."""
     half_life: float | None = Field(None, gt=0)
     """Transitions lose half their count in this many users/lists (in order of their last event)."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a transition counts halves; needs an absolute clock."""
     reach: int = Field(1, ge=1)
     """Training events up to this far apart count as a transition, each 1/distance."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> MarkovConfig:
+        if self.half_life is not None and self.recency_half_life is not None:
+            raise ValueError(
+                "half_life (in users or lists) and recency_half_life (in days) both forget what is "
+                "old; set one of them"
+            )
+        return self
 
 
 class ItemKNNConfig(Section):

@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.recency import Recency
 from recsys.data.sequences import Int64, TrainingData
-from recsys.errors import DataError
-
-DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -68,25 +66,14 @@ class TrainingBatches:
         return first_occurrences(self.data)
 
     @cached_property
-    def _newest(self) -> int:
-        """Time of the newest training event, seconds."""
-        times = self.data.store.timestamps
-        if times is None:
-            raise DataError(
-                f"training.recency_half_life is {self.recency_half_life}, but the data have no times; "
-                "leave it out, or map timestamp and set data.clock to absolute"
-            )
-        last = self.data.train_end[self.data.lengths > 0] - 1  # a user's events are in order
-        return int(times[last].max())
+    def _recency(self) -> Recency:
+        return Recency(self.data, self.recency_half_life)
 
     def _kept(self, chosen: Int64, draw: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Draw which targets stay: with probability 0.5 ** (age / half-life), bool [T]."""
+        """Draw which targets stay, each as likely as it is worth, bool [T]."""
         if self.recency_half_life is None:
             return np.ones(len(chosen), dtype=bool)
-        newest, times = self._newest, self.data.store.timestamps
-        assert times is not None
-        age = (newest - times[chosen]) / DAY
-        return draw.random(len(chosen)) < 0.5 ** (age / self.recency_half_life)
+        return draw.random(len(chosen)) < self._recency.worth(chosen)
 
     @cached_property
     def _next_baskets(self) -> tuple[Int64, Int64]:
