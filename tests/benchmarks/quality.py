@@ -16,11 +16,17 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 from environments import machine, now
+
+from recsys.evaluation.significance import holm, permutation_test
+from recsys.evaluation.targets_file import read_targets, targets_path
+from recsys.training.validation import means_by_user
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "quality"
@@ -40,12 +46,14 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.configs.split(","):
         runs = [run(name, seed, options.work) for seed in seeds]
+        reports = [report_of(name, seed, options.work) for seed in seeds]
         result = {
             "benchmark": "quality",
             "date": now(),
             "command": f"python tests/benchmarks/quality.py --configs {name} --seeds {options.seeds}",
             "config": f"configs/{name}.yaml",
             "over_seeds": over_seeds(runs),
+            "tests_of_the_seeds_together": tests_together(reports, list(runs[0]["models"])),
             "runs": runs,
             "versions": {package: version(package) for package in PACKAGES},
             "machine": machine(),
@@ -62,7 +70,7 @@ def run(name: str, seed: int, work: Path) -> dict[str, Any]:
     command += [f"seed={seed}", f"output={output}"]
     subprocess.run(command, cwd=ROOT, check=True)
     workspace = ROOT / output / name
-    report = newest(workspace / "reports")
+    report = report_of(name, seed, work)
     metrics = json.loads((report / "metrics.json").read_text())
     tests = json.loads((report / "comparisons.json").read_text())
     manifest = json.loads((report / "manifest.json").read_text())
@@ -106,6 +114,41 @@ def wanted(row: dict[str, Any]) -> bool:
 def newest(reports: Path) -> Path:
     """Return the report that was written last."""
     return max(reports.iterdir(), key=lambda path: (path / "manifest.json").stat().st_mtime)
+
+
+def report_of(name: str, seed: int, work: Path) -> Path:
+    """Return the newest report of a configuration and a seed."""
+    output = work if seed == 0 else work / f"seed-{seed}"
+    return newest(ROOT / output / name / "reports")
+
+
+def tests_together(reports: list[Path], models: list[str]) -> list[dict[str, Any]]:
+    """Test every pair of models on each user's mean over the seeds, corrected over all pairs by Holm.
+
+    Models that are counted are the same for every seed; a learned one is tested as it is on average.
+    """
+    means = {
+        model: np.mean(
+            [means_by_user(read_targets(targets_path(one, model, "test"))) for one in reports],
+            axis=0,
+        )
+        for model in models
+    }  # [users, 2]: NDCG@10, HR@10
+    pairs = list(combinations(models, 2))
+    rng = np.random.default_rng(0)
+    p_values = np.array([permutation_test(means[a] - means[b], 10_000, rng) for a, b in pairs])
+    corrected = [holm(column) for column in p_values.T]
+    return [
+        {
+            "models": [a, b],
+            "metric": metric,
+            "difference": round(float((means[a] - means[b])[:, column].mean()), 4),
+            "p": round(float(p_values[at, column]), 5),
+            "p_holm": round(float(corrected[column][at]), 5),
+        }
+        for column, metric in enumerate(("ndcg@10", "hr@10"))
+        for at, (a, b) in enumerate(pairs)
+    ]
 
 
 def over_seeds(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
