@@ -121,7 +121,9 @@ class _Search:
         self.late = exact and settings.beams == 1 and settings.end is None
         self.late = self.late and catalogue.table is not None
         self.exact = exact
-        every = catalogue.n_items if trie is not None else settings.candidates + steps
+        # What a list holds already takes places among its candidates, unless it may come again.
+        every = settings.candidates + (0 if settings.repeats else steps)
+        every = catalogue.n_items if trie is not None else every
         self.scout = Scout(catalogue, settings, rules, every, normalise=not self.late)
         self.catalogue = catalogue
         self.finished = Finished(settings) if settings.end is not None else None

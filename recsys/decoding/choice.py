@@ -77,8 +77,10 @@ def choose(
     which = np.broadcast_to(np.arange(number), (n, number))
     if alike:
         which = _distinct(found, own, required, wanted)
-    fill = np.full((n, max(0, wanted - which.shape[1])), -1, dtype=np.int64)
-    return found.take(np.concatenate([which[:, :wanted], fill], axis=1))
+    if which.shape[1] < wanted:
+        fill = np.full((n, wanted - which.shape[1]), -1, dtype=np.int64)
+        which = np.concatenate([which, fill], axis=1)
+    return found.take(which[:, :wanted])
 
 
 def _largest(values: Float64, k: int) -> Int64:
@@ -94,8 +96,8 @@ def _largest(values: Float64, k: int) -> Int64:
         room = k - above.sum(1, keepdims=True)
         keep = above | (~above & keep & (np.cumsum(~above & keep, axis=1) <= room))
     columns = (np.flatnonzero(keep) % width).reshape(n, k)
-    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1)
+    row = np.arange(n)[:, None]
+    return columns[row, np.argsort(-values[row, columns], axis=1, kind="stable")]
 
 
 def _distinct(found: Choice, own: Int64, required: Int64, wanted: int) -> Int64:
@@ -106,7 +108,7 @@ def _distinct(found: Choice, own: Int64, required: Int64, wanted: int) -> Int64:
     same = np.tril(sums[:, :, None] == sums[:, None, :], k=-1).any(2)
     copies = same | (found.item == PAD)
     order = np.argsort(copies, axis=1, kind="stable")[:, :wanted]
-    return np.where(np.take_along_axis(copies, order, axis=1), -1, order)
+    return np.where(copies[row, order], -1, order)
 
 
 def unless_required(items: Int64, required: Int64) -> Int64:

@@ -54,9 +54,9 @@ class SearchSettings:
     decay: float = 5.0
     accumulate: bool = True
     candidates: int = 500
-    refresh: int = 5
+    refresh: int = 10
     log_z: LogZ = "auto"
-    sample: int = 4096
+    sample: int = 2048
     sets: bool = True
     distinct: bool = True
     repeats: bool = False

@@ -88,7 +88,7 @@ def against_transformers(options: argparse.Namespace) -> dict[str, Any]:
     histories = rng.integers(1, 10_001, size=(CASE["histories"], CASE["length"])).tolist()
     settings = SearchSettings(
         groups=4, beams=2, diversity=0.5, scope="step", sets=False, distinct=False, repeats=True,
-        log_z="exact", candidates=32,
+        log_z="exact", candidates=16,
     )  # fmt: skip
     with torch.inference_mode():
         index = build_index(IndexConfig(), model.encode_items())

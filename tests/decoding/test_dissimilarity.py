@@ -96,4 +96,11 @@ def test_candidates_are_found_by_item_and_twice_found_stay_once() -> None:
     assert shortlist.known[0].tolist() == [2, 5, 0, 0]
     assert shortlist.known[1].tolist() == [1, 3, 4, 9]
     assert np.isfinite(shortlist.scores).sum(1).tolist() == [2, 4]
+    gone = Shortlist.of_found(
+        torch.tensor([[5, -1], [3, 4]]),
+        torch.tensor([[1.0, -torch.inf], [1.0, 2.0]]),
+        N_ITEMS,
+        False,
+    )
+    assert gone.find(np.array([[-1, 4], [-1, 4]])).tolist() == [[-1, -1], [-1, 1]]
     assert shortlist.find(np.array([[5, 9, -1], [5, 9, 3]])).tolist() == [[1, -1, -1], [-1, 3, 1]]
