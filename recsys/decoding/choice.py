@@ -34,7 +34,7 @@ class Choice:
 
     def take(self, which: Int64) -> Choice:
         """Return the extensions `which` [N, b], -1 for none."""
-        row, at = np.arange(len(which))[:, None], which.clip(min=0)
+        row, at = np.arange(len(which))[:, None], np.maximum(which, 0)
         nothing = which < 0
         return Choice(
             self.parent[row, at],
@@ -97,7 +97,8 @@ def _largest(values: Float64, k: int) -> Int64:
         keep = above | (~above & keep & (np.cumsum(~above & keep, axis=1) <= room))
     columns = (np.flatnonzero(keep) % width).reshape(n, k)
     row = np.arange(n)[:, None]
-    return columns[row, np.argsort(-values[row, columns], axis=1, kind="stable")]
+    ranked: Int64 = columns[row, np.argsort(-values[row, columns], axis=1, kind="stable")]
+    return ranked
 
 
 def _distinct(found: Choice, own: Int64, required: Int64, wanted: int) -> Int64:

@@ -112,8 +112,8 @@ class Scout:
         self.kept = self.kept.select(home)
         self.origin, self.pool = home % lists, None
         if self.catalogue.table is not None and self.settings.refresh > 1:
-            known = torch.from_numpy(found.shortlist.known.reshape(-1))
-            pool = self.catalogue.table.index_select(0, known)
+            every = torch.from_numpy(found.shortlist.known.reshape(-1))
+            pool = self.catalogue.table.index_select(0, every)
             self.pool = pool.view(self.n, -1, pool.shape[1])
         if self.outside is not None:
             self.outside = self.outside[torch.from_numpy(home)]

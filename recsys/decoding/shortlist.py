@@ -68,7 +68,7 @@ class Shortlist:
         row = np.arange(rows, dtype=np.int64)[:, None] * self.span
         flat = (self.ids + row).ravel()
         wanted = (items + row).ravel()
-        place = np.searchsorted(flat, wanted).clip(max=max(0, flat.size - 1))
+        place = np.minimum(np.searchsorted(flat, wanted), max(0, flat.size - 1))
         hit = (flat[place] == wanted) if flat.size else np.zeros(wanted.shape, dtype=bool)
         # Of an item that was found twice bisection gives the first place, which is the live one.
         return np.where(hit, place % max(width, 1), -1).reshape(items.shape)

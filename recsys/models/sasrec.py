@@ -131,10 +131,14 @@ class SASRec(EncoderModel):
         chosen = chosen[:, -self.max_length :]
         room = self.max_length - chosen.shape[1]
         kept = Windows(state.history, state.lengths).newest(room)
-        return self._extend(self._begin(kept.items, kept.lengths).spread(state), chosen, chosen)
+        begun = self._begin(kept.items, kept.lengths, queried=False)
+        return self._extend(begun.spread(state), chosen, chosen)
 
-    def _begin(self, items: Tensor, lengths: Tensor) -> CachedState:
-        """Encode histories int64 [N, L], filled up at the right, and keep their keys and values."""
+    def _begin(self, items: Tensor, lengths: Tensor, queried: bool = True) -> CachedState:
+        """Encode histories int64 [N, L], filled up at the right, and keep their keys and values.
+
+        Where nobody wants their own query, the last block's output is left out.
+        """
         rows, length = items.shape
         places = torch.arange(length, device=items.device)
         inside = places < lengths[:, None]  # [N, L]
@@ -143,9 +147,11 @@ class SASRec(EncoderModel):
         for block in self._stack():
             q, k, v = block.attention.project(block.norm1(x))
             past += [k, v]
+            if not queried and len(past) == 2 * len(self.blocks):
+                break
             x = block.finish(x, block.attention.attend(q, k, v, mask))
         query = self.default_query.expand(rows, -1)
-        if length:
+        if length and queried:
             newest = x[torch.arange(rows, device=items.device), (lengths - 1).clamp(min=0)]
             query = torch.where(lengths[:, None] > 0, self._finish(newest), query)  # [N, D]
         return CachedState.of_histories(query, items, lengths, past)
@@ -160,6 +166,8 @@ class SASRec(EncoderModel):
             q, k, v = block.attention.project(block.norm1(x))  # [B, H, T, D / H]
             keys, values = state.grown(2 * i, k), state.grown(2 * i + 1, v)
             own += [keys, values]
+            if i + 1 == len(self.blocks):  # of the last block only the newest place is wanted
+                mask, q, x = mask[:, :, q.shape[2] - 1 :: q.shape[2]], q[:, :, -1:], x[:, -1:]
             attended = block.attention.attend(
                 state.by_history(q),
                 state.joined(2 * i, keys),

@@ -41,10 +41,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="searches a turn")
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--environment", type=Path)
+    parser.add_argument("--memory-of", type=int, help="used by the script itself")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(GOLDEN)]
     torch.set_num_threads(1)
+    if options.memory_of is not None:
+        print(by_catalogue(options.memory_of)["peak_mb"])
+        return
     from environments import machine, now
 
     result = {
@@ -53,7 +57,10 @@ def main() -> None:
         "command": "python tests/benchmarks/beam.py",
         "threads": 1,
         "against_transformers": against_transformers(options),
-        "by_catalogue": [by_catalogue(size) for size in options.sizes],
+        "by_catalogue": [
+            by_catalogue(size) | {"peak_mb_outside_the_index": memory_of(size)}
+            for size in options.sizes
+        ],
         "single_request": [single_request(length) for length in (30, 50)],
         "machine": machine() | {"load": round(os.getloadavg()[0], 1)},
         "torch": torch.__version__,
@@ -184,8 +191,18 @@ def by_catalogue(n_items: int) -> dict[str, Any]:
         "items": n_items,
         "ms_a_step_outside_the_index": round(1e3 * statistics.median(rows["outside"]), 2),
         "ms_a_step_of_the_index": round(1e3 * statistics.median(rows["inside"]), 2),
-        "peak_mb_outside_the_index": round(statistics.median(rows["memory"]), 1),
+        "peak_mb": round(statistics.median(rows["memory"]), 1),
     }
+
+
+def memory_of(n_items: int) -> float:
+    """Return the peak of memory outside the index in a process that gives freed arrays back at once."""
+    memory = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [sys.executable, __file__, "--memory-of", str(n_items)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, **memory}
+    )
+    return float(done.stdout.splitlines()[-1])
 
 
 class Watched:
