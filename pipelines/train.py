@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
+from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
@@ -50,6 +51,8 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     inputs = {
         stage: read_manifest(config.workspace / stage)["key"] for stage in ("prepared", "features")
     }
+    if getattr(model, "needs_neighbours", False):
+        inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
     learned = hasattr(model, "training")
     return stable_hash(
         {

@@ -110,7 +110,8 @@ class TrainingStatistics:
         mode: Any = "r" if memory_map else None
         paths = {name: directory / f"{name}.npy" for name in _ARRAYS}
         arrays: dict[str, Any] = {n: np.load(p, mode) for n, p in paths.items() if p.is_file()}
-        return cls(**{**dict.fromkeys(_ARRAYS), **arrays})
+        arrays = dict.fromkeys(_ARRAYS) | arrays
+        return cls(**arrays)
 
 
 _ARRAYS = tuple(field.name for field in fields(TrainingStatistics))
