@@ -69,16 +69,27 @@ def sinkhorn(
 
         loss = <Pi, C>,    Pi = argmin over doubly stochastic Pi of <Pi, C> - epsilon H(Pi)
 
-    by alternate scaling of rows and columns in the log domain (Cuturi 2013). The gradient goes through
-    the iterations. epsilon -> 0 is the assignment, epsilon -> infinity the mean over all of them, sum C
-    / K. Cost: `iterations` times K^2; a small epsilon needs many (about the spread of C / epsilon).
+    by alternate scaling of rows and columns in the log domain (Cuturi 2013), rounded to sums of exactly
+    one (Altschuler et al. 2017), so that too few iterations still give a plan and never less than the
+    assignment. The gradient goes through the iterations. epsilon -> 0 is the assignment, epsilon ->
+    infinity the mean over all of them, sum C / K. Cost: `iterations` times K^2; a small epsilon needs
+    many (about the spread of C / epsilon).
     """
     square = square_cost(cost, mask, empty)
     log_plan = -square / epsilon  # [B, K, K]
     for _ in range(iterations):
         log_plan = log_plan - log_plan.logsumexp(1, keepdim=True)
         log_plan = log_plan - log_plan.logsumexp(2, keepdim=True)
-    return (log_plan.exp() * square).sum((1, 2))
+    return (_rounded(log_plan.exp()) * square).sum((1, 2))
+
+
+def _rounded(plan: Tensor) -> Tensor:
+    """Return the doubly stochastic plan nearby: too full columns scaled, what is missing spread."""
+    plan = plan / plan.sum(1, keepdim=True).clamp(min=1)
+    rows = (1 - plan.sum(2)).clamp(min=0)  # missing, [B, K]
+    columns = (1 - plan.sum(1)).clamp(min=0)
+    missing = rows.sum(1)[:, None, None].clamp(min=torch.finfo(plan.dtype).tiny)
+    return plan + rows[:, :, None] * columns[:, None, :] / missing
 
 
 def permanent(cost: Tensor, mask: Tensor) -> Tensor:
