@@ -210,5 +210,5 @@ def _with_slopes(form: SetForm, sets: SetScores) -> tuple[Tensor, Tensor, Tensor
         scores = sets.scores.detach().requires_grad_()
         log_rest = sets.log_rest.detach().requires_grad_()
         losses = form(SetScores(scores, sets.rows, log_rest))
-        slopes = torch.autograd.grad(losses.sum(), (scores, log_rest))
-    return losses.detach(), *slopes
+        slope, rest_slope = torch.autograd.grad(losses.sum(), (scores, log_rest))
+    return losses.detach(), slope, rest_slope
