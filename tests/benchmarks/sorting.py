@@ -2,11 +2,11 @@
 
 N numbers drawn uniformly from (0, 1) are read, processed for P steps and written in ascending order by
 a pointer network with or without a glimpse. It may point at a number again (`repeats`): kept from
-that, one score that falls as the numbers rise would sort any N of them. 10,000 updates on fresh numbers; the figure is the share of
-10,000 further sets whose whole order is right. Hidden size, batch and optimiser were not published;
-ours are in the options. Every cell (N, P, glimpses, seed) is a small JSON file of its own that is
-skipped when it is there, so the same command goes on where it was stopped; a cell that was cut in the
-middle begins anew.
+that, one score that falls as the numbers rise would sort any N of them. 10,000 updates on fresh
+numbers; the figure is the share of 10,000 further sets whose whole order is right. Hidden size, batch
+and optimiser were not published; ours are in the options. Every cell (N, P, glimpses, updates, seed) is
+a small JSON file of its own that is skipped when it is there, so the same command goes on where it was
+stopped; a cell that was cut in the middle begins anew.
 
     python tests/benchmarks/sorting.py                                  # all cells
     python tests/benchmarks/sorting.py --numbers 5 --steps 10 --glimpses 1

@@ -97,11 +97,12 @@ class PointerWriter(nn.Module):
         if self.glimpse is not None:
             some = mask.any(1)[:, None, None]
             for _ in range(self.glimpses):
-                scores = self.glimpse(memory, query).masked_fill(~mask[:, None], LOG_NONE)
-                query = torch.bmm(scores.softmax(2) * some, memory)  # [B, L, H]
+                read = self.glimpse(memory, query).masked_fill(~mask[:, None], LOG_NONE)
+                query = torch.bmm(read.softmax(2) * some, memory)  # [B, L, H]
             query = torch.cat([states, query], 2)
         scores: Tensor = self.pointer(memory, query).masked_fill(~free, LOG_NONE)
-        return scores.log_softmax(2).masked_fill(~free, LOG_NONE)
+        log_p = scores.log_softmax(2).masked_fill(~free, LOG_NONE)
+        return log_p
 
     @torch.no_grad()
     def write(self, memory: Tensor, mask: Tensor, context: Tensor) -> Tensor:
@@ -137,6 +138,7 @@ class PointerWriter(nn.Module):
 
         def score(prefix: Tensor, rows: Tensor) -> Tensor:
             aimed = torch.nn.functional.pad(prefix, (0, 1))
-            return self(memory[rows], mask[rows], context[rows], aimed)
+            log_p: Tensor = self(memory[rows], mask[rows], context[rows], aimed)
+            return log_p
 
         return score
