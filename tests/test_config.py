@@ -173,8 +173,9 @@ DEEP = {"kind": "sasrec"}
         ),
         (
             {"models": {"deep": DEEP | {"training": {"loss": {"knd": 1}}}}},
-            "models.deep.training.loss.knd: unknown key; did you mean 'kind'? Allowed here: alpha, "
-            "gbce_t, kind, label_smoothing, logq, memory_mb, negatives, sampler, share, temperature.",
+            "models.deep.training.loss.knd: unknown key; did you mean 'kind'? Allowed here: "
+            "against, alpha, gbce_t, kind, label_smoothing, logq, memory_mb, negatives, sampler, share, "
+            "temperature.",
         ),
         (
             {"models": {"deep": DEEP | {"width": 16, "heads": 3}}},
@@ -245,6 +246,52 @@ def test_gbce_wants_negatives_that_it_can_count() -> None:
         parse_config(raw_with("models.deep", DEEP | {"training": {"loss": loss}}))
     for allowed in ({"kind": "bce"}, {"sampler": "popularity"}):
         parse_config(raw_with("models.deep", DEEP | {"training": {"loss": loss | allowed}}))
+
+
+@pytest.mark.parametrize(
+    ("training", "says"),
+    [
+        (
+            {"objective": "next_basket_set", "loss": {"kind": "bpr"}},
+            r"training: objective next_basket_set learns a whole basket, but loss.kind bpr .* use one of "
+            r"set_softmax, set_mass, set_plackett_luce, set_bce, or objective: next_basket",
+        ),
+        (
+            {"objective": "next_basket", "loss": {"kind": "set_mass"}},
+            r"loss.kind set_mass is of sets, but objective next_basket predicts one item",
+        ),
+        (
+            {"loss": {"against": "sampled"}},
+            r"loss.against sampled is of sets, but objective next_event predicts one item",
+        ),
+        (
+            {"objective": "next_basket_set", "loss": {"kind": "set_bce", "against": "all"}},
+            r"training.loss: kind set_bce draws its negatives; leave `against` out",
+        ),
+        (
+            {"objective": "next_basket_set", "loss": {"kind": "set_mass", "sampler": "in_batch"}},
+            r"training.loss: kind set_mass learns sets.*sampler: uniform or popularity",
+        ),
+        (
+            {"objective": "next_basket_set", "loss": {"kind": "set_sofmax"}},
+            r"loss.kind: .*'set_softmax'.* \(got 'set_sofmax'\)",
+        ),
+    ],
+)
+def test_a_loss_of_sets_goes_with_the_objective_of_sets(
+    training: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_config(raw_with("models.deep", DEEP | {"training": training}))
+
+
+def test_every_loss_of_sets_can_be_asked_for() -> None:
+    for kind in ("auto", "set_softmax", "set_mass", "set_plackett_luce", "set_bce"):
+        training = {"objective": "next_basket_set", "loss": {"kind": kind}}
+        config = parse_config(
+            raw_with("models.deep", DEEP | {"baskets": "set", "training": training})
+        )
+        assert config.models["deep"].training.loss.kind == kind  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("clock", ["relative", "none"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -57,11 +57,24 @@ class ItemKNNConfig(Section):
     """Weight of each step into the past."""
 
 
+SetLossKind = Literal["set_softmax", "set_mass", "set_plackett_luce", "set_bce"]
+SET_LOSSES: Final = get_args(SetLossKind)
+"""Losses of a whole basket; the others are of one item."""
+
+
 class LossConfig(Section):
     """Which training loss and how its negatives are drawn."""
 
-    kind: Literal["auto", "softmax", "sampled_softmax", "gbce", "bce", "bpr"] = "auto"
-    """`auto`: full softmax while its largest block fits `memory_mb`, sampled softmax beyond."""
+    kind: Literal["auto", "softmax", "sampled_softmax", "gbce", "bce", "bpr", SetLossKind] = "auto"
+    """`auto`: full softmax while its largest block fits `memory_mb`, sampled softmax beyond; where
+    baskets are learned as sets, `set_softmax`.
+
+    Of sets: `set_softmax` wants all members equally likely, `set_mass` any of them, `set_plackett_luce`
+    all of them drawn before anything else, `set_bce` asks of each item whether it is a member.
+    """
+    against: Literal["auto", "all", "sampled"] = "auto"
+    """What a set competes with: the whole catalogue or drawn negatives; `auto` by `memory_mb`, as
+    above. `set_bce` always draws."""
     negatives: int = Field(256, ge=1)
     sampler: Literal["uniform", "popularity", "in_batch"] = "uniform"
     alpha: float = Field(0.75, ge=0)
@@ -78,6 +91,13 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> LossConfig:
+        if self.kind in SET_LOSSES and self.sampler == "in_batch":
+            raise ValueError(
+                f"kind {self.kind} learns sets, and the targets of a batch of sets are no sample of "
+                "items; use sampler: uniform or popularity"
+            )
+        if self.kind == "set_bce" and self.against == "all":
+            raise ValueError("kind set_bce draws its negatives; leave `against` out")
         if self.kind == "gbce" and self.sampler == "in_batch":
             # beta is made for `negatives` draws; here a step has as many as its batch has tokens.
             raise ValueError(
@@ -94,7 +114,9 @@ class TrainingConfig(Section):
     batch_size: int = Field(128, ge=1)
     """Sequences per step and process."""
     windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket"] = "next_event"
+    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
+    """What a place predicts: the next event, one drawn from the next basket, or that whole basket (by
+    one of the losses of sets)."""
     repeats: Literal["keep", "mask"] = "keep"
     """`mask` does not train on targets the user has had before; right where seen items are excluded."""
     recency_half_life: float | None = Field(None, gt=0)
@@ -120,6 +142,22 @@ class TrainingConfig(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     loss: LossConfig = LossConfig()
 
+    @model_validator(mode="after")
+    def _loss_fits_objective(self) -> TrainingConfig:
+        kind, sets = self.loss.kind, self.objective == "next_basket_set"
+        if sets and kind not in ("auto", *SET_LOSSES):
+            raise ValueError(
+                f"objective next_basket_set learns a whole basket, but loss.kind {kind} is of one item; "
+                f"use one of {', '.join(SET_LOSSES)}, or objective: next_basket"
+            )
+        if not sets and (kind in SET_LOSSES or self.loss.against != "auto"):
+            said = f"kind {kind}" if kind in SET_LOSSES else f"against {self.loss.against}"
+            raise ValueError(
+                f"loss.{said} is of sets, but objective {self.objective} predicts one item; use "
+                "objective: next_basket_set"
+            )
+        return self
+
 
 class SASRecConfig(Section):
     """Causal self-attention over the event sequence with a tied item table."""
@@ -138,17 +176,18 @@ class SASRecConfig(Section):
     normalise: bool = False
     """Unit-length sequence and item vectors (cosine scores)."""
     baskets: Literal["ordered", "set"] = "ordered"
-    """`set`: events of one basket share a position and see one another; needs objective next_basket."""
+    """`set`: events of one basket share a position and see one another; needs objective next_basket or
+    next_basket_set."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> SASRecConfig:
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
-        if self.baskets == "set" and self.training.objective != "next_basket":
+        if self.baskets == "set" and self.training.objective == "next_event":
             raise ValueError(
                 "baskets: set lets an event see its whole basket, so training.objective must be "
-                f"next_basket (it is {self.training.objective})"
+                "next_basket or next_basket_set (it is next_event)"
             )
         return self
 

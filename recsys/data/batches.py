@@ -15,10 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.data.item_sets import ItemSets, SetRuns
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 
 TargetRule = Callable[[Int64], Int64]
 """Maps places in the store (int64 [T]) to the items to predict after them (int64 [T], 0 for none)."""
+
+SetRule = Callable[[Int64], SetRuns]
+"""Maps places in the store (int64 [T]) to the T sets to predict after them, empty for none."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class SequenceBatch:
         targets: int64 [R, L]; the item to predict after each event, 0 where there is none; training
             batches only.
         target_places: int64 [T]; flat indices into R*L of the T places with a target, ascending; with
-            `targets`. To find them on a GPU would mean to wait for it.
+            `targets` or `target_sets`. To find them on a GPU would mean to wait for it.
+        target_sets: the T sets of items to predict after those places; training batches of an
+            objective that learns sets, which have no `targets`.
     """
 
     items: Tensor
@@ -47,6 +53,7 @@ class SequenceBatch:
     baskets: Tensor | None = None
     targets: Tensor | None = None
     target_places: Tensor | None = None
+    target_sets: ItemSets | None = None
 
     def __len__(self) -> int:
         return len(self.last)
@@ -120,11 +127,12 @@ def pack_histories(
     end: Int64,
     max_length: int,
     targets: TargetRule | None = None,
+    sets: SetRule | None = None,
 ) -> SequenceBatch:
     """Pack the events `start:end` of each sequence, the newest `max_length` of them, into one batch.
 
-    With a rule for `targets`, called with the packed events' places in the store, its answer is the
-    batch's targets.
+    With a rule for `targets` (or for `sets`), called with the packed events' places in the store, its
+    answer is the batch's targets (or target sets).
     """
     lengths = np.minimum(end - start, max_length)
     first = end - lengths
@@ -144,6 +152,10 @@ def pack_histories(
     times = None if store.timestamps is None else scatter(store.timestamps[source])
     baskets = None if store.baskets is None else scatter(_ordinals(store.baskets[source], seq))
     asked = None if targets is None else targets(source)
+    target_places = None if asked is None else torch.from_numpy(np.sort(flat[asked > 0]))
+    target_sets = None
+    if sets is not None:
+        target_places, target_sets = _place_sets(sets(source), flat)
     return SequenceBatch(
         items=scatter(store.items[source].astype(np.int64)),
         segments=scatter(segment[seq]),
@@ -152,8 +164,17 @@ def pack_histories(
         times=times,
         baskets=baskets,
         targets=None if asked is None else scatter(asked),
-        target_places=None if asked is None else torch.from_numpy(np.sort(flat[asked > 0])),
+        target_places=target_places,
+        target_sets=target_sets,
     )
+
+
+def _place_sets(runs: SetRuns, flat: Int64) -> tuple[Tensor, ItemSets]:
+    """Return the flat places of the sets that are not empty, ascending, and these sets, packed."""
+    some = np.flatnonzero(runs.end > runs.start)
+    some = some[np.argsort(flat[some])]
+    packed = ItemSets.of_runs(SetRuns(runs.pool, runs.start[some], runs.end[some]))
+    return torch.from_numpy(flat[some]), packed
 
 
 def _ordinals(baskets: Int32, seq: Int64) -> Int64:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.item_sets import SetRuns
 from recsys.data.recency import Recency
-from recsys.data.sequences import Int64, TrainingData
+from recsys.data.sequences import Int32, Int64, SequenceStore, TrainingData
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class TrainingBatches:
         windows: `last` keeps each user's newest window; `all` cuts the whole history into windows, so
             that every event is a target exactly once.
         objective: `next_event` predicts the event after each place; `next_basket` a random event of
-            the basket after the place's own, drawn anew each epoch.
+            the basket after the place's own, drawn anew each epoch; `next_basket_set` that whole
+            basket, as a set.
         repeats: `mask` leaves out targets that the user has had before (they could never be
             recommended where seen items are excluded).
         recency_half_life: days in which the chance of a target to be there in an epoch halves, counted
@@ -39,7 +41,7 @@ class TrainingBatches:
     max_length: int
     batch_size: int
     windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket"] = "next_event"
+    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
     recency_half_life: float | None = None
     seed: int = 0
@@ -79,6 +81,14 @@ class TrainingBatches:
     def _next_baskets(self) -> tuple[Int64, Int64]:
         return next_baskets(self.data)
 
+    @cached_property
+    def _members(self) -> tuple[Int64, Int64]:
+        """`(places [M], before [E + 1])`: events that can be members of a set, and how many come before."""
+        member = first_in_basket(self.data.store)
+        if self.repeats == "mask":
+            member = member & self._first_time
+        return np.flatnonzero(member), np.concatenate([[0], np.cumsum(member)])
+
     def __len__(self) -> int:
         share = -(-len(self.bounds[0]) // self.world_size)
         return -(-share // self.batch_size)
@@ -94,13 +104,11 @@ class TrainingBatches:
         draw = np.random.default_rng((self.seed, epoch, self.rank))
         for at in range(0, len(order), self.batch_size):
             pick = order[at : at + self.batch_size]
-            yield pack_histories(
-                self.data.store,
-                start[pick],
-                end[pick],
-                self.max_length,
-                lambda places: self._targets(places, draw),
-            )
+            place = (self.data.store, start[pick], end[pick], self.max_length)
+            if self.objective == "next_basket_set":
+                yield pack_histories(*place, sets=lambda places: self._sets(places, draw))
+            else:
+                yield pack_histories(*place, targets=lambda places: self._targets(places, draw))
 
     def _targets(self, places: Int64, draw: np.random.Generator) -> Int64:
         """Return the item to predict after each place, 0 where there is none."""
@@ -116,6 +124,19 @@ class TrainingBatches:
         valid = valid & self._kept(chosen, draw)
         return np.where(valid, self.data.store.items[chosen], 0).astype(np.int64)
 
+    def _sets(self, places: Int64, draw: np.random.Generator) -> SetRuns:
+        """Return the set to predict after each place: its user's next basket, each item once."""
+        first, last = (bound[places] for bound in self._next_baskets)
+        before = self._members[1]
+        start, end = before[first], before[last]
+        kept = self._kept(np.minimum(first, self.data.store.n_events - 1), draw)
+        return SetRuns(self._pool, start, np.where(kept, end, start))
+
+    @cached_property
+    def _pool(self) -> Int32:
+        """Items of the events that can be members of a set, int32 [M]."""
+        return np.asarray(self.data.store.items[self._members[0]])
+
 
 def first_occurrences(data: TrainingData) -> npt.NDArray[np.bool_]:
     """Tell for every event of the store whether its user has it for the first time, bool [E]."""
@@ -127,21 +148,33 @@ def first_occurrences(data: TrainingData) -> npt.NDArray[np.bool_]:
     return first
 
 
+def first_in_basket(store: SequenceStore) -> npt.NDArray[np.bool_]:
+    """Tell for every event of the store whether its basket has the item for the first time, bool [E]."""
+    key = basket_runs(store) * (store.n_items + 1) + store.items
+    first = np.zeros(store.n_events, dtype=bool)
+    first[np.unique(key, return_index=True)[1]] = True
+    return first
+
+
+def basket_runs(store: SequenceStore) -> Int64:
+    """Number the baskets of all users 0, 1, ... in the store's order, int64 [E]."""
+    if store.baskets is None:
+        raise ValueError("next_basket needs baskets: map basket_id or set data.basket_minutes")
+    new = np.ones(store.n_events, dtype=bool)
+    new[1:] = store.baskets[1:] != store.baskets[:-1]
+    new[store.offsets[:-1][np.diff(store.offsets) > 0]] = True
+    return np.cumsum(new) - 1
+
+
 def next_baskets(data: TrainingData) -> tuple[Int64, Int64]:
     """Return, for every event, `(start [E], end [E])` of its user's next basket in the training part.
 
     Empty (`start == end`) where no whole next basket lies before the user's `train_end`.
     """
     store = data.store
-    if store.baskets is None:
-        raise ValueError("next_basket needs baskets: map basket_id or set data.basket_minutes")
-    events = store.n_events
-    new = np.ones(events, dtype=bool)
-    new[1:] = store.baskets[1:] != store.baskets[:-1]
-    new[store.offsets[:-1][np.diff(store.offsets) > 0]] = True
-    starts = np.flatnonzero(new)
-    run = np.cumsum(new) - 1
-    ends = np.append(starts[1:], events)
+    run = basket_runs(store)
+    starts = np.flatnonzero(np.diff(run, prepend=-1))
+    ends = np.append(starts[1:], store.n_events)
     limit = np.repeat(data.train_end, np.diff(store.offsets))
     first = ends[run]
     following = np.minimum(run + 1, len(starts) - 1)

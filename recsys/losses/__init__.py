@@ -7,13 +7,29 @@ import logging
 from recsys.config import LossConfig
 from recsys.data.sequences import Int64
 from recsys.errors import ConfigError
-from recsys.losses.contract import Loss
+from recsys.losses.catalogue_sets import FullSets, SampledSets, SetBCE, SetForm
+from recsys.losses.contract import Loss, SetLoss
 from recsys.losses.negatives import NegativeSampler
 from recsys.losses.pairwise import BCE, BPR, gbce_beta
+from recsys.losses.plackett_luce import plackett_luce_set
 from recsys.losses.sampled import SampledSoftmax
+from recsys.losses.sets import any_of, multi_positive
 from recsys.losses.softmax import Softmax
 
-__all__ = ["BCE", "BPR", "Loss", "NegativeSampler", "SampledSoftmax", "Softmax", "build_loss"]
+__all__ = [
+    "BCE",
+    "BPR",
+    "FullSets",
+    "Loss",
+    "NegativeSampler",
+    "SampledSets",
+    "SampledSoftmax",
+    "SetBCE",
+    "SetLoss",
+    "Softmax",
+    "build_loss",
+    "build_set_loss",
+]
 
 AUTO_ROWS = 512
 """`auto` wants room for this many tokens' logits over the catalogue, or for those of one step."""
@@ -22,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_loss(config: LossConfig, item_counts: Int64, tokens_per_step: int) -> Loss:
-    """Return the loss a configuration asks for.
+    """Return the loss of single items that a configuration asks for.
 
     `auto` is the full softmax while the float32 logits of min(tokens_per_step, 512) tokens over all
     items fit `memory_mb` (at the default 256 MB: up to 125,000 items), where it is the best and, in
@@ -33,25 +49,18 @@ def build_loss(config: LossConfig, item_counts: Int64, tokens_per_step: int) -> 
         tokens_per_step: how many tokens a training step is expected to have.
     """
     n_items = len(item_counts) - 1
-    kind = _resolve_auto(config, n_items, tokens_per_step) if config.kind == "auto" else config.kind
+    kind = config.kind
+    if kind == "auto":
+        full = _whole_fits(config, n_items, tokens_per_step)
+        kind = "softmax" if full else "sampled_softmax"
     if kind == "softmax":
         return Softmax(
             temperature=config.temperature,
             label_smoothing=config.label_smoothing,
             memory_mb=config.memory_mb,
         )
-    if config.label_smoothing:
-        raise ConfigError(
-            f"loss.label_smoothing is {config.label_smoothing}, but only the full softmax has it "
-            f"and this loss is {kind}; set it to 0 or choose kind: softmax"
-        )
-    sampler = NegativeSampler(
-        config.sampler,
-        item_counts,
-        config.negatives,
-        shared=config.share == "batch",
-        alpha=config.alpha,
-    )
+    _refuse_smoothing(config, kind)
+    sampler = _sampler(config, item_counts)
     match kind:
         case "sampled_softmax":
             return SampledSoftmax(sampler, logq=config.logq, temperature=config.temperature)
@@ -63,8 +72,51 @@ def build_loss(config: LossConfig, item_counts: Int64, tokens_per_step: int) -> 
     return BCE(sampler, beta=beta, temperature=config.temperature)
 
 
-def _resolve_auto(config: LossConfig, n_items: int, tokens_per_step: int) -> str:
+def build_set_loss(config: LossConfig, item_counts: Int64, tokens_per_step: int) -> SetLoss:
+    """Return the loss of sets that a configuration asks for; arguments as for `build_loss`.
+
+    `auto` is `set_softmax`. Against the whole catalogue or a sample: by the same rule as there.
+    """
+    kind = "set_softmax" if config.kind == "auto" else config.kind
+    _refuse_smoothing(config, kind)
+    if kind == "set_bce":
+        return SetBCE(_sampler(config, item_counts), temperature=config.temperature)
+    forms: dict[str, SetForm] = {
+        "set_softmax": multi_positive,
+        "set_mass": any_of,
+        "set_plackett_luce": plackett_luce_set,
+    }
+    n_items = len(item_counts) - 1
+    if config.against == "all" or (
+        config.against == "auto" and _whole_fits(config, n_items, tokens_per_step)
+    ):
+        return FullSets(forms[kind], temperature=config.temperature, memory_mb=config.memory_mb)
+    sampler = _sampler(config, item_counts)
+    return SampledSets(forms[kind], sampler, logq=config.logq, temperature=config.temperature)
+
+
+def _sampler(config: LossConfig, item_counts: Int64) -> NegativeSampler:
+    return NegativeSampler(
+        config.sampler,
+        item_counts,
+        config.negatives,
+        shared=config.share == "batch",
+        alpha=config.alpha,
+    )
+
+
+def _refuse_smoothing(config: LossConfig, kind: str) -> None:
+    if config.label_smoothing:
+        raise ConfigError(
+            f"loss.label_smoothing is {config.label_smoothing}, but only the full softmax has it "
+            f"and this loss is {kind}; set it to 0 or choose kind: softmax"
+        )
+
+
+def _whole_fits(config: LossConfig, n_items: int, tokens_per_step: int) -> bool:
+    """Tell whether the logits of a chunk of tokens over the whole catalogue fit `memory_mb`."""
     block_mb = 4e-6 * min(tokens_per_step, AUTO_ROWS) * n_items
-    kind = "softmax" if block_mb <= config.memory_mb else "sampled_softmax"
-    logger.info("loss auto: %s for %d items (block %.0f MB)", kind, n_items, block_mb)
-    return kind
+    fits = block_mb <= config.memory_mb
+    against = "all of them" if fits else "drawn negatives"
+    logger.info("loss auto: %d items, against %s (block %.0f MB)", n_items, against, block_mb)
+    return fits

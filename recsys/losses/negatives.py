@@ -68,12 +68,19 @@ class NegativeSampler(nn.Module):
         The expected count of an item is N times its probability.
         """
         if self.name == "in_batch":
-            negatives = targets
-        else:
-            shape = (self.count,) if self.shared else (len(targets), self.count)
-            negatives = self._draw(shape, targets.device)
-        size = negatives.shape[-1]
-        return negatives, self.log_probability[negatives] + math.log(max(1, size))
+            return targets, self._log_count(targets)
+        return self.draw(len(targets), targets.device)
+
+    def draw(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the same without looking at targets, which `in_batch` cannot do."""
+        if self.name == "in_batch":
+            raise ValueError("sampler in_batch has no negatives of its own")
+        shape = (self.count,) if self.shared else (tokens, self.count)
+        negatives = self._draw(shape, device)
+        return negatives, self._log_count(negatives)
+
+    def _log_count(self, negatives: Tensor) -> Tensor:
+        return self.log_probability[negatives] + math.log(max(1, negatives.shape[-1]))
 
     def _draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         generator = self._generator_on(device)

@@ -9,6 +9,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag
 
+from recsys.data.item_sets import ItemSets
+
+
+def set_member_scores(
+    queries: Tensor, sets: ItemSets, negatives: Tensor, table: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return `(scores of the sets' members [S], negative scores [T, N])`, as `sampled_scores` does."""
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, table.dtype), torch.float32)
+    with torch.autocast(queries.device.type, enabled=False):
+        query = queries.to(dtype) / temperature  # [T, D]
+        table = table.to(dtype)
+        inside = (embedding(sets.rows, query) * embedding(sets.items, table)).sum(1)  # [S]
+        if negatives.dim() == 2:
+            outside: Tensor = _TokenScores.apply(query, table, negatives)  # type: ignore[no-untyped-call]
+            return inside, outside
+        return inside, query @ embedding(negatives, table).T
+
 
 def sampled_scores(
     queries: Tensor, targets: Tensor, negatives: Tensor, table: Tensor, temperature: float

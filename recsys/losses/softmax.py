@@ -49,15 +49,16 @@ class Softmax(Loss):
                 targets,
                 self.temperature,
                 self.label_smoothing,
-                self._chunk_rows(queries, table),
+                chunk_rows(queries, table, self.memory_mb),
             )
         return loss
 
-    def _chunk_rows(self, queries: Tensor, table: Tensor) -> int:
-        """Return how many tokens fit `memory_mb`, capped on a CPU where larger is slower."""
-        row_bytes = (len(table) - 1) * max(4, queries.element_size())
-        rows = max(1, int(self.memory_mb * 1e6 / max(1, row_bytes)))
-        return min(rows, CPU_CHUNK) if queries.device.type == "cpu" else rows
+
+def chunk_rows(queries: Tensor, table: Tensor, memory_mb: float) -> int:
+    """Return how many tokens' logits fit `memory_mb`, capped on a CPU where larger is slower."""
+    row_bytes = (len(table) - 1) * max(4, queries.element_size())
+    rows = max(1, int(memory_mb * 1e6 / max(1, row_bytes)))
+    return min(rows, CPU_CHUNK) if queries.device.type == "cpu" else rows
 
 
 class _ChunkedSoftmax(torch.autograd.Function):

@@ -22,12 +22,12 @@ from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.windows import TrainingBatches
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranking import rank_targets
-from recsys.losses import build_loss
+from recsys.losses import build_loss, build_set_loss
 from recsys.models.contract import EncoderModel
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
 from recsys.training.module import TrainingModule
-from recsys.training.objective import TargetPrediction
+from recsys.training.objective import Objective, SetPrediction, TargetPrediction
 from recsys.training.popularity_query import popularity_query
 from recsys.training.validation import means_by_user
 
@@ -129,8 +129,17 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         )
     tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
-    loss = build_loss(plan.training.loss, counts, tokens)
-    return TrainingModule(model, TargetPrediction(loss), plan.training, batches)
+    objective = build_objective(plan.training, counts, tokens)
+    return TrainingModule(model, objective, plan.training, batches)
+
+
+def build_objective(
+    training: TrainingConfig, item_counts: Int64, tokens_per_step: int
+) -> Objective:
+    """Return what training minimises; arguments as for `build_loss`."""
+    if training.objective == "next_basket_set":
+        return SetPrediction(build_set_loss(training.loss, item_counts, tokens_per_step))
+    return TargetPrediction(build_loss(training.loss, item_counts, tokens_per_step))
 
 
 def _trainer(plan: FitPlan, end: EpochEnd) -> lightning.Trainer:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from recsys.data.batches import SequenceBatch
-from recsys.losses import Loss
+from recsys.losses import Loss, SetLoss
 from recsys.models.contract import EncoderModel
 
 
@@ -41,6 +41,28 @@ class TargetPrediction(Objective):
             raise ValueError("a training batch needs targets")
         queries = model.hidden(batch).flatten(0, 1)[chosen]  # [T, D]
         loss: Tensor = self.loss(queries, batch.targets.flatten()[chosen], model.encode_items())
+        return loss
+
+    def reseed(self, seed: int) -> None:
+        """Restart the negative sampler."""
+        self.loss.reseed(seed)
+
+
+class SetPrediction(Objective):
+    """Every place that has a target set predicts it: the mean of `loss(query, set)` over those places."""
+
+    def __init__(self, loss: SetLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, model: EncoderModel, batch: SequenceBatch, progress: float) -> Tensor:
+        """Return the mean loss over the batch's target sets."""
+        del progress
+        chosen = batch.target_places  # [T]
+        if batch.target_sets is None or chosen is None:
+            raise ValueError("a training batch needs target sets")
+        queries = model.hidden(batch).flatten(0, 1)[chosen]  # [T, D]
+        loss: Tensor = self.loss(queries, batch.target_sets, model.encode_items())
         return loss
 
     def reseed(self, seed: int) -> None:

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import SequenceStore, TrainingData
-from recsys.data.windows import TrainingBatches, first_occurrences, next_baskets
+from recsys.data.windows import (
+    TrainingBatches,
+    first_in_basket,
+    first_occurrences,
+    next_baskets,
+)
 from recsys.errors import DataError
 
 
@@ -152,3 +158,87 @@ def test_recency_counts_back_from_the_newest_training_event_and_needs_times() ->
     assert int((batch.targets == 2).sum()) == 50
     with pytest.raises(DataError, match=r"recency_half_life is 1\.0, but the data have no times"):
         list(TrainingBatches(packed([[1, 2]]), 5, 1, recency_half_life=1.0).epoch(0))
+
+
+def sets_by_place(batch: SequenceBatch) -> dict[int, set[int]]:
+    """Return the target set of every flat place that has one; each member must stand once."""
+    assert batch.targets is None and batch.target_places is not None
+    assert batch.target_sets is not None and len(batch.target_sets) == len(batch.target_places)
+    places = batch.target_places.tolist()
+    assert places == sorted(places)
+    found: dict[int, set[int]] = {place: set() for place in places}
+    for row, item in zip(
+        batch.target_sets.rows.tolist(), batch.target_sets.items.tolist(), strict=True
+    ):
+        assert item not in found[places[row]]
+        found[places[row]].add(item)
+    return found
+
+
+def test_the_whole_next_basket_is_the_target() -> None:
+    data = packed([[1, 2, 3, 4, 3, 6]], baskets=[1, 1, 2, 2, 2, 3])
+    (batch,) = TrainingBatches(data, 10, 1, objective="next_basket_set").epoch(0)
+    assert sets_by_place(batch) == {0: {3, 4}, 1: {3, 4}, 2: {6}, 3: {6}, 4: {6}}
+
+
+def test_masked_repeats_are_no_members() -> None:
+    data = packed([[1, 2, 2, 3, 1, 2]], baskets=[1, 1, 2, 2, 3, 3])
+    batches = TrainingBatches(data, 10, 1, objective="next_basket_set", repeats="mask")
+    (batch,) = batches.epoch(0)
+    assert sets_by_place(batch) == {0: {3}, 1: {3}}  # the last basket has nothing new
+
+
+def test_sets_find_their_places_in_packed_rows() -> None:
+    """Rows are filled longest first, so places and sequences are in different orders."""
+    rng = np.random.default_rng(0)
+    histories, baskets = [], []
+    for _ in range(30):
+        length = int(rng.integers(2, 9))
+        histories.append(rng.integers(1, 50, length).tolist())
+        baskets.append(np.cumsum(rng.random(length) < 0.5).tolist())
+    data = packed(histories, baskets=[b + 1 for one in baskets for b in one])
+    batches = TrainingBatches(data, 8, 7, objective="next_basket_set", repeats="keep")
+    expected = []
+    for items, numbers in zip(histories, baskets, strict=True):
+        for place in range(len(items) - 1):
+            later = [n for n in numbers if n > numbers[place]]
+            members = {i for i, n in zip(items, numbers, strict=True) if later and n == later[0]}
+            if members:
+                expected.append((items[place], sorted(members)))
+    found = [
+        (int(batch.items.flatten()[place]), sorted(members))
+        for batch in batches.epoch(0)
+        for place, members in sets_by_place(batch).items()
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_target_sets_stop_at_the_end_of_training() -> None:
+    data = packed([[1, 2, 3, 4], [5, 6]], held_out=1, baskets=[1, 2, 3, 3, 4, 5])
+    (batch,) = TrainingBatches(data, 10, 8, objective="next_basket_set").epoch(0)
+    assert list(sets_by_place(batch).values()) == [{2}, {3}]
+
+
+def test_a_set_s_chance_halves_with_its_age() -> None:
+    half_life, users = 10.0, 4000
+    ages = np.array([20, 10, 10, 0]) * 86_400
+    history = packed(
+        [[1, 2, 3, 4]] * users,
+        timestamps=(2_000_000_000 - ages).tolist() * users,
+        baskets=[1, 2, 2, 3] * users,
+    )
+    batches = TrainingBatches(
+        history, 5, users, objective="next_basket_set", recency_half_life=half_life
+    )
+    (batch,) = batches.epoch(0)
+    drawn = [tuple(sorted(members)) for members in sets_by_place(batch).values()]
+    assert set(drawn) == {(2, 3), (4,)}  # a basket is there as a whole
+    assert drawn.count((4,)) == 2 * users
+    assert abs(drawn.count((2, 3)) / users - 0.5) < 0.03
+
+
+def test_first_in_basket_by_hand() -> None:
+    data = packed([[1, 1, 2, 1], [1, 2, 2]], baskets=[1, 1, 1, 2, 2, 2, 2])
+    assert first_in_basket(data.store).tolist() == [True, False, True, True, True, True, False]
+    with pytest.raises(ValueError, match="needs baskets"):
+        list(TrainingBatches(packed([[1, 2]]), 5, 1, objective="next_basket_set").epoch(0))
