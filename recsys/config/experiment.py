@@ -34,6 +34,8 @@ class IndexConfig(Section):
     """IVF cells visited; an eighth of `lists` by default."""
     pq_bytes: int = Field(32, ge=1)
     gpu: Literal["auto", "on", "off"] = "auto"
+    tradeoff: Literal["auto", "on", "off"] = "auto"
+    """Build every kind and measure recall, latency and memory; `auto`: below `exact_below` items."""
 
 
 class EvaluationConfig(Section):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsys.errors import ArtifactError
-from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.ranked import RankedTargets
 from recsys.schema import SplitName
 
 FACTS = b"recsys"
+ROWS_TOGETHER = 1 << 16
+"""Rows of a row group: one target of a million is then found by reading a few megabytes."""
+RANKS = ("target", "user", "history_length", "n_relevant", "items", "ranks")
 
 
 def targets_path(directory: Path, model: str, split_name: SplitName) -> Path:
@@ -49,25 +53,43 @@ def write_targets(path: Path, ranked: RankedTargets) -> None:
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({FACTS: json.dumps(facts)}), path)
+    described = table.replace_schema_metadata({FACTS: json.dumps(facts)})
+    pq.write_table(described, path, row_group_size=ROWS_TOGETHER)
 
 
 def read_targets(path: Path) -> RankedTargets:
     """Read what `write_targets` wrote; `ArtifactError` if it is missing or something else."""
+    return _read(path, None)
+
+
+def read_ranks(path: Path) -> RankedTargets:
+    """Read the same without the lists, which are most of the file: `top` has no columns."""
+    return _read(path, RANKS)
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> RankedTargets:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the evaluate stage")
     try:
-        table = pq.read_table(path).combine_chunks()
-    except pa.ArrowInvalid as error:
+        known = set(pq.read_schema(path).names)
+        if not known.issuperset(RANKS):
+            raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        table = table.combine_chunks()
+    except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path} is no Parquet file ({error}); evaluate again") from error
     metadata = table.schema.metadata or {}
     if FACTS not in metadata:
         raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
     facts: dict[str, int] = json.loads(metadata[FACTS])
-    length = table.schema.field("top").type.list_size
+    if "top" in table.schema.names:
+        length = table.schema.field("top").type.list_size
+        top = _flat(table, "top").reshape(-1, length)
+    else:
+        top = np.empty((len(table), 0), dtype=np.int32)
     n_relevant = _flat(table, "n_relevant")
     return RankedTargets(
         index=_flat(table, "target"),
@@ -76,7 +98,7 @@ def read_targets(path: Path) -> RankedTargets:
         offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
         items=_flat(table, "items"),
         ranks=_flat(table, "ranks"),
-        top=_flat(table, "top").reshape(-1, length),
+        top=top,
         **facts,
     )
 
