@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ray_session import map_partitions, ray_session, worker_count
+from pipelines.report_page import write_page
+from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
 from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
-from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, DataError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
 PAGE: Final = "report.html"
@@ -99,11 +100,14 @@ def evaluate(config: ExperimentConfig) -> Path:
                 row for part in map_partitions(grade, tasks, workers, "evaluate") for row in part
             ]
         comparisons = [row for exam in asked for row in _compare(exam, work)]
-        _write_json(work / METRICS, rows)
-        _write_json(work / COMPARISONS, comparisons)
-        training = training_facts({shown_name(t): run.manifest for t, run in runs.items()})
-        _write_page(config, asked, rows, comparisons, training, work / PAGE)
+        write_rows(work / METRICS, rows)
+        write_rows(work / COMPARISONS, comparisons)
+        gather_parts(work, [(exam.dataset, exam.split, name) for exam, name, _ in tasks])
+        write_profiles(config, [exam.fold for exam in asked], work)
+        facts = about(config)
+        write_page(config, runs, facts, work)
         manifest.update(
+            about=facts,
             models=list(config.models),
             exams=[{"fold": exam.fold, "split": exam.split} for exam in asked],
             runs={title: run.directory.name for title, run in runs.items()},
@@ -149,12 +153,17 @@ def finished_report(config: ExperimentConfig) -> Path:
 def grade(task: tuple[Exam, str, Path]) -> list[MetricRow]:
     """Rank the targets of one exam with one model; write its rows, return its figures (a Ray task)."""
     from recsys.evaluation.evaluate import evaluate_model
+    from recsys.evaluation.targets_file import read_targets, targets_path
     from recsys.runtime import resolve_device
 
     exam, name, work = task
     run = exam.run(name)
     device = resolve_device("auto") if is_learned(exam.config, name) else "cpu"
-    return evaluate_model(name, run.model, _ground(exam, run), exam.directory(work), device=device)
+    ground, folder = _ground(exam, run), exam.directory(work)
+    rows = evaluate_model(name, run.model, ground, folder, device=device)
+    ranked = read_targets(targets_path(folder, name, exam.split))
+    write_part(work, run, (exam.dataset, exam.split, name), ranked, ground.item_counts)
+    return rows
 
 
 def _ground(exam: Exam, run: Run) -> Ground:
@@ -202,26 +211,6 @@ def _compare(exam: Exam, work: Path) -> list[dict[str, Any]]:
     return [{"dataset": exam.dataset, **row} for row in rows]
 
 
-def _write_page(
-    config: ExperimentConfig,
-    asked: Sequence[Exam],
-    rows: list[MetricRow],
-    comparisons: list[dict[str, Any]],
-    training: list[dict[str, str]],
-    path: Path,
-) -> None:
-    """Write the report as a page that says what its figures stand on."""
-    from recsys.evaluation.report import write_report
-
-    prepared = config.workspace / "prepared"
-    leakage = {
-        fold: json.loads((prepared / "splits" / fold / "leakage.json").read_text(encoding="utf-8"))
-        for fold in dict.fromkeys(exam.fold for exam in asked)
-    }
-    title = f"{config.name}: models compared"
-    write_report(path, title, about(config), rows, comparisons, leakage, training)
-
-
 def about(config: ExperimentConfig) -> dict[str, str]:
     """Return what the figures of a report stand on: data, split, rule, models, code, date."""
     from datetime import UTC, datetime
@@ -266,7 +255,7 @@ def _track(config: ExperimentConfig, runs: Sequence[Run], report: Path) -> None:
             break  # the others would wait for the same server
         done[run.directory.name] = recorded
     aside = report / f".{TRACKED}"
-    _write_json(aside, done)
+    write_rows(aside, done)
     aside.replace(file)
     if missed := [run.name for run in left if done.get(run.directory.name) != _can_be_tracked(run)]:
         logger.warning(
@@ -333,7 +322,3 @@ def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[str, Run]) -> s
 
 def _directory(config: ExperimentConfig, key: str) -> Path:
     return config.workspace / "reports" / key[:8]
-
-
-def _write_json(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

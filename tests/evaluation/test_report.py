@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys.evaluation.evaluate import MetricRow
-from recsys.evaluation.page import Bar, Cell, chart, table
+from recsys.evaluation.page import Cell, table
 from recsys.evaluation.report import write_report
 
 

@@ -66,11 +66,16 @@ def logarithmic(values: Iterable[float], label: str = "") -> Axis:
     low, high = min(known), max(known)
     if high <= low * 1.05:
         low, high = low / 2, high * 2
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if len(powers) > 3 else (1, 2, 5)
-    marks = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
-    every = max(1, math.ceil(len(marks) / 8))
-    ticks = tuple((mark, short(mark)) for mark in marks[::every])
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    factors = (1,) if high / low > 2000 else (1, 2, 5)
+    marks = [f * 10.0**p for p in powers for f in factors]
+    inside = [mark for mark in marks if low <= mark <= high]
+    if len(inside) < 3:  # a mark on each side, so that the scale can be read
+        low = max([mark for mark in marks if mark <= low] or [low])
+        high = min([mark for mark in marks if mark >= high] or [high])
+        inside = [mark for mark in marks if low <= mark <= high]
+    every = max(1, math.ceil(len(inside) / 8))
+    ticks = tuple((mark, short(mark)) for mark in inside[::every])
     return Axis(label, low, high, ticks, log=True)
 
 

@@ -1,4 +1,4 @@
-"""Values with intervals, a row for every label: how good, how different, for whom."""
+"""Rows with a label each: values with intervals, and shares of a whole."""
 
 from __future__ import annotations
 
@@ -55,6 +55,35 @@ def _dot(frame: Frame, dot: Dot, y: float, rank: int) -> str:
         stem = f'<line class="stem" {ends} y1="{y:.1f}" y2="{y:.1f}"/>'
     at = f'cx="{frame.at_x(dot.value):.1f}" cy="{y:.1f}"'
     return f'<g class="s{colour(rank)}">{stem}<circle {at} r="4.5"/>{told(text)}</g>'
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One row: its label and its parts, which sum to one."""
+
+    label: str
+    parts: Sequence[float]
+
+
+def shares(title: str, rows: Sequence[Shares], names: Sequence[str], axis: str) -> Figure:
+    """Draw every row as a bar cut into the named parts."""
+    step, left = 26, min(240, 24 + 7 * max((len(row.label) for row in rows), default=0))
+    frame = Frame(linear([0.0, 1.0], axis), None, height=22 + 44 + step * len(rows), left=left)
+    shapes = []
+    for place, row in enumerate(rows):
+        y, before = 22 + step * place, 0.0
+        shapes.append(
+            f'<text x="{left - 10}" y="{y + 17}" text-anchor="end">{escape(_cut(row.label))}</text>'
+        )
+        for rank, (name, part) in enumerate(zip(names, row.parts, strict=True)):
+            x1, x2 = frame.at_x(before), frame.at_x(before + part)
+            text = told(f"{row.label}, {name}: {part:.1%}")
+            shapes.append(
+                f'<rect class="s{colour(rank)}" stroke="none" x="{x1:.1f}" y="{y + 4}" '
+                f'width="{x2 - x1:.1f}" height="{step - 8}">{text}</rect>'
+            )
+            before += part
+    return Figure(title, frame.svg(title, shapes), tuple(names))
 
 
 def _cut(label: str) -> str:

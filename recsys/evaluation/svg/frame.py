@@ -22,7 +22,8 @@ DARK: Final = (
 )
 STYLE: Final = (
     f":root {{ {LIGHT} }} @media (prefers-color-scheme: dark) {{ :root {{ {DARK} }} }}\n"
-    """figure.chart { margin: 0; min-width: 0; } figure.chart svg { max-width: 100%; height: auto; }
+    """figure.chart { margin: 0; min-width: 0; } figure.chart svg { width: 100%;
+  max-width: 44rem; height: auto; }
 figcaption { font-weight: 600; margin: .9rem 0 .1rem; } .charts { display: grid; gap: .4rem 1.6rem;
   grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .82rem; color: var(--soft); }
