@@ -84,7 +84,7 @@ class Report:
 
     path: Path
     experiment: str
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict, compare=False)
     problem: str | None = None
     modified: int = 0
 

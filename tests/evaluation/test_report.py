@@ -165,11 +165,5 @@ def test_folds_do_not_mix(tmp_path: Path) -> None:
     assert "-0.1500" not in second
 
 
-def test_chart_draws_bars_and_whiskers_in_proportion() -> None:
-    drawn = chart("x", [Bar("a", 0.5, 0.25, 1.0), Bar("b", 0.25, None, None)])
-    assert re.findall(r'class="bar".*?width="([\d.]+)"', drawn) == ["210.0", "105.0"]
-    assert drawn.count('class="whisker"') == 3
-
-
 def test_table_escapes_its_cells() -> None:
     assert "&lt;b&gt;" in table("c", ["h"], [[Cell("<b>")]])
