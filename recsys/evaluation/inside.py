@@ -68,6 +68,13 @@ def targets_of(path: Path, user: int) -> Int64:
     return found["target"].to_numpy().astype(np.int64)
 
 
+def first_hit(path: Path, user: int) -> int | None:
+    """Return the user's target whose best item a model ranks highest; the earliest of equal ones."""
+    best = pl.col("ranks").list.min()
+    mine = _scan(path).filter(pl.col("user") == user).select("target", best=best).collect()
+    return None if not len(mine) else int(mine.sort("best", "target")["target"][0])
+
+
 def read_case(
     files: Mapping[str, Path], store: SequenceStore, targets: Targets, target: int
 ) -> Case:

@@ -11,6 +11,33 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 KEPT: Final = "kept choices"
+WRITTEN: Final = "address as written"
+PAGE: Final = "page"
+EVERYWHERE: Final = (PAGE, "dataset", "split", "metric", "k")
+"""Filters that all pages share; the others belong to one."""
+
+
+def follow_address() -> None:
+    """Take the filters from the address where it is not the one that was written last.
+
+    So it is after a step back in the browser, or when somebody edited it.
+    """
+    import streamlit as st
+
+    now = st.query_params.to_dict()
+    written = st.session_state.get(WRITTEN, now)
+    if now == written:
+        return
+    for name in {*now, *written}:
+        st.session_state.pop(name, None)
+    st.session_state[KEPT] = dict(now)
+
+
+def remember_address() -> None:
+    """Note the address that this run of the script leaves."""
+    import streamlit as st
+
+    st.session_state[WRITTEN] = st.query_params.to_dict()
 
 
 def chosen(name: str) -> str | None:

@@ -6,11 +6,18 @@ Its arguments are the output directory and MLflow's address (empty: the default)
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from serving.dashboard.address import (
+    EVERYWHERE,
+    PAGE,
+    chosen,
+    follow_address,
+    keep,
+    remember_address,
+)
 from serving.dashboard.registry import tracking_uri
 from serving.dashboard.scope import Setting
 
@@ -35,8 +42,11 @@ ICON: Final = (
 STYLE: Final = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 2.6rem; padding-bottom: 3rem; max-width: 84rem; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
-[data-testid="stDownloadButton"] { margin-top: -.6rem; opacity: .75; }
-[data-testid="stDownloadButton"]:hover { opacity: 1; }
+[data-testid="stMain"] [data-testid="stDownloadButton"] { margin-top: -.6rem; opacity: .75; }
+[data-testid="stMain"] [data-testid="stDownloadButton"]:hover { opacity: 1; }
+.st-key-pages { gap: .15rem; padding-bottom: .8rem; }
+.st-key-pages button { justify-content: flex-start; min-height: 2rem; padding: .15rem .6rem; }
+.st-key-pages button > div { justify-content: flex-start; }
 </style>"""
 
 
@@ -49,20 +59,44 @@ def main() -> None:
     setting = Setting(folder, tracking_uri(folder, address or None))
     st.set_page_config(page_title="recsys", page_icon=ICON, layout="wide")
     st.html(STYLE)
-    pages = [
-        st.Page(_page(module, setting), title=title, icon=icon, url_path=module, default=i == 0)
-        for i, (module, title, icon) in enumerate(PAGES)
-    ]
-    st.navigation(pages).run()
+    follow_address()
+    page = _page()
+    # Its code is imported when a page is first opened.
+    import_module(f"serving.dashboard.views.{page}").draw(setting)
+    remember_address()
 
 
-def _page(module: str, setting: Setting) -> Callable[[], None]:
-    """Return what draws a page; its code is imported when it is first opened."""
+def _page() -> str:
+    """Show the pages in the sidebar and return the one that is open.
 
-    def draw() -> None:
-        import_module(f"serving.dashboard.views.{module}").draw(setting)
+    Streamlit's own pages are paths, for each of which a browser that follows a link first asks for
+    resources below it that do not exist, and says so in its console.
+    """
+    import streamlit as st
 
-    return draw
+    modules = [module for module, _, _ in PAGES]
+    if st.session_state.get(PAGE) not in modules:
+        asked = chosen(PAGE)
+        st.session_state[PAGE] = asked if asked in modules else modules[0]
+    current = str(st.session_state[PAGE])
+    with st.sidebar.container(key="pages"):
+        for module, title, icon in PAGES:
+            kind: Literal["secondary", "tertiary"] = (
+                "secondary" if module == current else "tertiary"
+            )
+            more = {"icon": icon, "width": "stretch", "on_click": _open, "args": (module,)}
+            st.button(title, key=f"open {module}", type=kind, **more)
+    keep(PAGE, current)
+    return current
+
+
+def _open(module: str) -> None:
+    """Open another page; what belongs to the old one alone leaves the address."""
+    import streamlit as st
+
+    st.session_state[PAGE] = module
+    for name in set(st.query_params) - set(EVERYWHERE):
+        del st.query_params[name]
 
 
 if __name__ == "__main__":

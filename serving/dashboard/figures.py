@@ -37,29 +37,38 @@ def layout(*, x: str = "", y: str = "", height: int = 340, **more: Any) -> dict[
 
 
 def intervals(
-    frame: pl.DataFrame, x: str, paint: Mapping[str, str], *, zero: bool = True
+    frame: pl.DataFrame,
+    x: str,
+    paint: Mapping[str, str],
+    *,
+    zero: bool = True,
+    apart: bool = True,
 ) -> Figure:
     """Return dots with error bars, a row for each `label`, a colour for each `series`.
 
-    Columns: `label, series, value, low, high`; undefined ends have no bar.
+    Columns: `label, series, value, low, high`; undefined ends have no bar. `apart` sets the series of
+    a row below each other.
     """
+    names = frame["series"].unique(maintain_order=True).to_list()
+    labels = frame["label"].unique(maintain_order=True).to_list()
+    many = len(names) > 1
     traces = []
-    many = frame["series"].n_unique() > 1
-    for name in frame["series"].unique(maintain_order=True):
+    for i, name in enumerate(names):
         mine = frame.filter(pl.col("series") == name)
         reach = mine.with_columns(
             up=(pl.col("high") - pl.col("value")).fill_null(0.0),
             down=(pl.col("value") - pl.col("low")).fill_null(0.0),
         )
-        colour = paint.get(name, PALETTE[0])
+        shift = 0.0 if not apart else 0.7 * ((i + 0.5) / len(names) - 0.5)
         error = {"array": reach["up"].to_list(), "arrayminus": reach["down"].to_list()}
+        colour = paint.get(name, PALETTE[0])
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": name,
                 "x": mine["value"].to_list(),
-                "y": mine["label"].to_list(),
+                "y": [labels.index(label) + shift for label in mine["label"]],
                 "error_x": {
                     "type": "data",
                     "symmetric": False,
@@ -67,17 +76,17 @@ def intervals(
                     "width": 4,
                     **error,
                 },
-                "marker": {"color": colour, "size": 10},
-                "customdata": mine.select("low", "high").rows(),
-                "hovertemplate": "%{y}<br>%{x:.4f} [%{customdata[0]:.4f}, %{customdata[1]:.4f}]",
+                "marker": {"color": colour, "size": 9 if many else 10},
+                "customdata": mine.select("low", "high", "label").rows(),
+                "hovertemplate": f"%{{customdata[2]}}, {name}<br>%{{x:.4f}} "
+                "[%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>",
             }
         )
-    labels = frame["label"].n_unique()
-    shape = layout(x=x, height=110 + labels * (26 if not many else 12 + 11 * len(traces)))
-    shape["yaxis"] |= {"autorange": "reversed", "title": {"text": ""}}
+    row = 26 if not apart or not many else 14 + 11 * len(names)
+    shape = layout(x=x, height=110 + len(labels) * row)
+    marks = {"tickvals": list(range(len(labels))), "ticktext": labels, "title": {"text": ""}}
+    shape["yaxis"] |= {"range": [len(labels) - 0.5, -0.5], "zeroline": False, **marks}
     shape["showlegend"] = many
-    if many:
-        shape |= {"scattermode": "group", "scattergap": 0.35}
     if zero:
         shape["xaxis"] |= {"rangemode": "tozero", "zeroline": True}
     return {"data": traces, "layout": shape}

@@ -22,14 +22,17 @@ def table(
     download(name, frame)
 
 
-def chart(name: str, figure: Chart, frame: pl.DataFrame, *, alt: str, key: str = "") -> Any:
-    """Show a Plotly figure and offer the rows it was drawn from as CSV, the picture as SVG.
+def chart(
+    name: str, figure: Chart, frame: pl.DataFrame, *, alt: str, key: str = "", words: str = ""
+) -> Any:
+    """Show a titled Plotly figure and offer the rows it was drawn from as CSV, the picture as SVG.
 
     Args:
-        name: of the files.
+        name: its title, and that of the files.
         figure: `data` and `layout`.
         frame: what is drawn.
         alt: what it shows, for who cannot see it.
+        words: a line below the title.
         key: makes points selectable under this key, and is returned with the selection.
     """
     import streamlit as st
@@ -41,6 +44,7 @@ def chart(name: str, figure: Chart, frame: pl.DataFrame, *, alt: str, key: str =
     more: dict[str, Any] = {"key": key or f"chart {name}"}
     if key:
         more |= {"on_select": "rerun", "selection_mode": "points"}
+    st.markdown(f"**{name}**" + (f"  \n:gray[{words}]" if words else ""))
     event = st.plotly_chart(figure, config=config, alt=alt, width="stretch", **more)
     download(name, frame)
     return event

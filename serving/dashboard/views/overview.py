@@ -61,8 +61,7 @@ def _standings(scope: Scope) -> None:
         high="high",
     )
     paint = colours(marks["series"].unique(maintain_order=True).to_list())
-    figure = intervals(marks, scope.label, paint)
-    figure["layout"] |= {"scattermode": "overlay", "height": 110 + 26 * len(marks)}
+    figure = intervals(marks, scope.label, paint, apart=False)
     chart(
         "Standings", figure, marks, alt=f"{scope.label} of every data set and model with intervals"
     )
