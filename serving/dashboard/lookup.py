@@ -13,9 +13,9 @@ import polars as pl
 from recsys.data.sequences import SequenceStore, Split, Targets
 from recsys.errors import ArtifactError
 from recsys.evaluation.inside import Case, read_case, telling_attributes
+from recsys.evaluation.measured import RunChoice
 from recsys.evaluation.reports import read_json
 from recsys.schema import USER
-from serving.dashboard.sources import RunChoice
 
 NO_GROUP = "events"
 

@@ -15,11 +15,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from recsys.evaluation.by_user import UserValues, user_values
-from recsys.evaluation.metrics import Key
+from recsys.evaluation.measured import RunChoice, measured_runs
 from recsys.evaluation.names import LOWER_IS_BETTER
 from recsys.evaluation.reports import (
-    COMPARISONS,
     METRIC_SCHEMA,
     METRICS,
     Report,
@@ -168,70 +166,6 @@ def standings(
     )
 
 
-@dataclass(frozen=True)
-class RunChoice:
-    """One model measured in one report, on one data set and split."""
-
-    report: Report
-    dataset: str
-    split: SplitName
-    model: str
-
-    @property
-    def address(self) -> str:
-        """How a run is named in an address: the report's id and the model."""
-        return f"{self.report.id}/{self.model}"
-
-    @property
-    def targets(self) -> Path:
-        """Its rows per target."""
-        return self.report.targets(self.dataset, self.model, self.split)
-
-    @property
-    def directory(self) -> Path | None:
-        """The directory of the trained run."""
-        return self.report.run_directory(self.dataset, self.model, self.split)
-
-
-def choices(library: Library, dataset: str, split: SplitName) -> list[RunChoice]:
-    """Return all runs that were measured on a data set and split, newest report first."""
-    return [
-        RunChoice(report, dataset, split, model)
-        for report in library.of_dataset(dataset)
-        for model in read_table(report, METRICS)
-        .rows.filter((pl.col("dataset") == dataset) & (pl.col("split") == split))["model"]
-        .unique(maintain_order=True)
-        .to_list()
-    ]
-
-
-def rows_of(choice: RunChoice) -> pl.DataFrame:
-    """Return the metric rows of one run."""
-    rows = read_table(choice.report, METRICS).rows
-    return rows.filter(
-        (pl.col("dataset") == choice.dataset)
-        & (pl.col("split") == choice.split)
-        & (pl.col("model") == choice.model)
-    )
-
-
-def values_of(choice: RunChoice, key: Key) -> UserValues:
-    """Return a run's metric by user; `ArtifactError` says what is missing."""
-    path = choice.targets
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _values(path, stamp, key)
-
-
-@lru_cache(maxsize=24)
-def _values(path: Path, stamp: int, key: Key) -> UserValues:
-    return user_values(path, key)
-
-
-def stored_comparisons(report: Report) -> pl.DataFrame:
-    """Return the paired tests that a report holds."""
-    return read_table(report, COMPARISONS).rows
-
-
 def part(report: Report, name: str) -> Any | None:
     """Return one of a report's other JSON files, None where it has none that can be read."""
     path = report.path / name
@@ -278,6 +212,11 @@ def frame_csv(frame: pl.DataFrame) -> str:
         for name in nested
     )
     return plain.write_csv()
+
+
+def choices(library: Library, dataset: str, split: SplitName) -> list[RunChoice]:
+    """Return all runs that were measured on a data set and split, newest report first."""
+    return measured_runs(library.of_dataset(dataset), dataset, split)
 
 
 def ks_of(rows: Sequence[int | None] | pl.Series) -> list[int]:

@@ -180,7 +180,7 @@ def _frequency(found: Profile) -> None:
     figure = figures.curves(frame, "rank of the item", "training events", {})
     figure["data"][0]["mode"] = "lines"
     for axis in ("xaxis", "yaxis"):
-        figure["layout"][axis]["type"] = "log"
+        figure["layout"][axis] |= {"type": "log", "dtick": 1}
     figure["layout"]["showlegend"] = False
     shares = ", ".join(f"top {name}: {share:.0%}" for name, share in tail["top_shares"].items())
     words = f"share of the training events, {shares}; {tail['cold']:,} items have none"

@@ -18,6 +18,7 @@ from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import choices
 
 MOST_POINTS: Final = 20_000
+MANY_POINTS: Final = 1500
 GROUPS: Final = 9
 NEIGHBOURS: Final = 12
 HISTORIES: Final = "histories"
@@ -183,7 +184,8 @@ def _figure(frame: pl.DataFrame, hits: pl.DataFrame, colour: str) -> figures.Fig
 def _group(frame: pl.DataFrame, name: str, colour: str, size: int = 5) -> dict[str, Any]:
     history = name == HISTORIES
     return {
-        "type": "scattergl",
+        # Few points are drawn sharper and sooner without the graphics processor.
+        "type": "scattergl" if len(frame) > MANY_POINTS else "scatter",
         "mode": "markers",
         "name": name,
         "x": frame["x"].to_list(),

@@ -10,13 +10,14 @@ import polars as pl
 from recsys.errors import ArtifactError
 from recsys.evaluation.examples import best_rank, rank_text
 from recsys.evaluation.inside import Case, by_gain, first_hit, targets_of
+from recsys.evaluation.measured import RunChoice, values_of
 from recsys.evaluation.metrics import Float64
 from serving.dashboard import figures
 from serving.dashboard.address import chosen, keep, pick
 from serving.dashboard.lookup import Lookup, case_of, open_lookup
 from serving.dashboard.scope import Scope, Setting, choose, tell_problems
 from serving.dashboard.show import chart, missing, table
-from serving.dashboard.sources import RunChoice, choices, values_of
+from serving.dashboard.sources import choices
 
 SHOWN = 10
 TARGETS_LISTED = 200

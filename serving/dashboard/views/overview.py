@@ -8,9 +8,10 @@ import polars as pl
 
 from recsys.config import EvaluationConfig
 from recsys.errors import ArtifactError
+from recsys.evaluation.measured import RunChoice, rows_of
 from recsys.evaluation.names import number, p_text
+from recsys.evaluation.paired import compared
 from serving.dashboard.address import switch
-from serving.dashboard.comparisons import compared
 from serving.dashboard.figures import colours, intervals
 from serving.dashboard.registry import (
     CANDIDATE,
@@ -23,7 +24,7 @@ from serving.dashboard.registry import (
 )
 from serving.dashboard.scope import Scope, Setting, choose, tell_problems
 from serving.dashboard.show import chart, figures, missing, table
-from serving.dashboard.sources import RunChoice, choices, rows_of, standings
+from serving.dashboard.sources import choices, standings
 
 
 def draw(setting: Setting) -> None:

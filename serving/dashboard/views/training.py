@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import polars as pl
 
+from recsys.evaluation.measured import RunChoice
 from recsys.evaluation.names import label
 from serving.dashboard import figures
 from serving.dashboard.address import pick
 from serving.dashboard.registry import READER, Record, read_record
 from serving.dashboard.scope import Scope, Setting, choose, tell_problems
 from serving.dashboard.show import chart, missing, table
-from serving.dashboard.sources import RunChoice, choices, epochs, run_manifest
+from serving.dashboard.sources import choices, epochs, run_manifest
 
 CURVES: Final = (
     ("loss", "Training loss", "loss"),

@@ -12,9 +12,9 @@ import polars as pl
 from recsys.config import EvaluationConfig
 from recsys.evaluation.by_user import differences, wins
 from recsys.evaluation.compare import Comparison, compare_values
+from recsys.evaluation.measured import RunChoice, stored_comparisons, values_of
 from recsys.evaluation.metrics import Key
 from recsys.evaluation.significance import holm
-from serving.dashboard.sources import RunChoice, stored_comparisons, values_of
 
 COMPUTED: dict[tuple[Any, ...], Comparison] = {}
 """Comparisons by the two files, their times and the metric: an hour of clicks computes each once."""
