@@ -34,7 +34,7 @@ def follow_address() -> None:
 
 
 def remember_address() -> None:
-    """Note the address that this run of the script leaves."""
+    """Note the address as it is now, so that a change from outside can be told from our own."""
     import streamlit as st
 
     st.session_state[WRITTEN] = st.query_params.to_dict()
@@ -59,6 +59,7 @@ def keep(name: str, value: str | None) -> None:
         st.query_params.pop(name, None)
     elif st.query_params.get(name) != value:
         st.query_params[name] = value
+    remember_address()
 
 
 def pick(

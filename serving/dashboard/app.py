@@ -19,7 +19,8 @@ from serving.dashboard.address import (
     remember_address,
 )
 from serving.dashboard.registry import tracking_uri
-from serving.dashboard.scope import Setting
+from serving.dashboard.scope import Setting, tell_problems
+from serving.dashboard.sources import open_library
 
 PAGES: Final = (
     ("overview", "Overview", ":material/leaderboard:"),
@@ -63,7 +64,7 @@ def main() -> None:
     page = _page()
     # Its code is imported when a page is first opened.
     import_module(f"serving.dashboard.views.{page}").draw(setting)
-    remember_address()
+    tell_problems(open_library(folder))
 
 
 def _page() -> str:
@@ -97,6 +98,7 @@ def _open(module: str) -> None:
     st.session_state[PAGE] = module
     for name in set(st.query_params) - set(EVERYWHERE):
         del st.query_params[name]
+    remember_address()
 
 
 if __name__ == "__main__":

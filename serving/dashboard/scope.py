@@ -81,7 +81,6 @@ def choose(setting: Setting, *, accuracy: bool = False, dataset: bool = True) ->
             f"No report below {library.output}",
             "`make demo` runs the first experiment; `recsys dashboard --output DIRECTORY` looks elsewhere.",
         )
-        tell_problems(library)
         return None
     names = rows["dataset"].unique(maintain_order=True).to_list()
     with st.sidebar:

@@ -107,9 +107,8 @@ class Visit:
 
     def settle(self) -> Visit:
         """Wait until the script has run and everything it drew is there."""
-        self.page.wait_for_function(
-            "!document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')"
-        )
+        self.page.wait_for_selector(".stApp[data-test-script-state=notRunning]")
+        self.page.wait_for_function("!document.querySelector('[data-stale=true]')")
         return self
 
     def table(self, name: str) -> list[list[str]]:
@@ -192,14 +191,18 @@ def test_the_figures_shown_are_those_measured_and_filters_change_them(
         visit.page.wait_for_selector(f"h3:has-text('NDCG@{k}, {split}')")
         visit.settle()
         expected = metric_rows(measured, metric=metric, k=k, split=split, slice="all")
-        header, *rows = visit.table("Every data set and model")
-        shown = {row[header.index("model")]: row for row in rows}
-        for model, row in expected.items():
-            for column in ("value", "low", "high"):
-                assert float(shown[model][header.index(column)]) == pytest.approx(
-                    row[column], abs=5e-5
-                )
-            assert shown[model][header.index("users")] == str(row["users"])
+        wanted = {
+            m: [row[c] for c in ("value", "low", "high", "users")] for m, row in expected.items()
+        }
+        shown: dict[str, list[float]] = {}
+        for _ in range(50):  # the table is painted a moment after the script has run
+            header, *rows = visit.table("Every data set and model")
+            at = [header.index(c) for c in ("value", "low", "high", "users")]
+            shown = {row[header.index("model")]: [float(row[i]) for i in at] for row in rows}
+            if shown == wanted:
+                break
+            visit.page.wait_for_timeout(100)
+        assert shown == wanted
         downloaded = {row["model"]: row for row in visit.download("Every data set and model")}
         for model, row in expected.items():
             assert [float(downloaded[model][c]) for c in ("value", "low", "high")] == [
@@ -235,7 +238,7 @@ def test_one_click_shows_who_gained_and_where_the_held_out_item_ranks(
     before = visit.query()["user"]
     visit.page.get_by_role("button", name="Worst lost", exact=True).click()
     visit.page.wait_for_function(
-        "old => !location.search.includes('user=' + old + '&')", arg=before
+        "old => new URLSearchParams(location.search).get('user') !== old", arg=before
     )
     visit.settle()
     user = int(visit.query()["user"])

@@ -10,7 +10,7 @@ import polars as pl
 from recsys.evaluation.names import label, nearest_k
 from recsys.evaluation.reports import EXPOSURE, FRONTIER, Report
 from serving.dashboard import figures
-from serving.dashboard.scope import Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import ks_of, part, part_rows
 
@@ -46,7 +46,6 @@ def draw(setting: Setting) -> None:
     _tradeoffs(rows, k, paint)
     _frontier(report, scope, k)
     _bias(report, scope, k, models, paint)
-    tell_problems(scope.library)
 
 
 def _figures(rows: pl.DataFrame, k: int, paint: dict[str, str]) -> None:

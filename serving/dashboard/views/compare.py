@@ -13,7 +13,7 @@ from recsys.evaluation.names import label
 from recsys.evaluation.paired import compared, names, win_rows
 from serving.dashboard import figures
 from serving.dashboard.address import pick_some
-from serving.dashboard.scope import ACCURACY, Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import ACCURACY, Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.show import figures as shown_figures
 from serving.dashboard.sources import as_of, choices, part_rows
@@ -42,7 +42,6 @@ def draw(setting: Setting) -> None:
     _differences(scope, runs)
     _slices(scope, runs, called, paint)
     _costs(scope, runs, called, paint)
-    tell_problems(scope.library)
 
 
 def _runs(scope: Scope) -> list[RunChoice]:

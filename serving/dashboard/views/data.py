@@ -10,7 +10,7 @@ import polars as pl
 
 from recsys.evaluation.reports import PROFILE, Report, read_json
 from serving.dashboard import figures
-from serving.dashboard.scope import Setting, choose, tell_problems
+from serving.dashboard.scope import Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import part
 
@@ -48,7 +48,6 @@ def draw(setting: Setting) -> None:
             f"`recsys evaluate` writes {PROFILE}; this report is older or the file is damaged.",
         )
     _leakage(report, fold)
-    tell_problems(scope.library)
 
 
 def _profile(found: Profile) -> None:

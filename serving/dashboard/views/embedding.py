@@ -13,7 +13,7 @@ from serving.dashboard import figures
 from serving.dashboard.address import chosen, keep, pick
 from serving.dashboard.indexes import indexed, open_vectors, read_map
 from serving.dashboard.lookup import Lookup, open_lookup
-from serving.dashboard.scope import Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import choices
 
@@ -47,7 +47,6 @@ def draw(setting: Setting) -> None:
         _draw_map(scope, directories)
     except ArtifactError as error:
         missing("The map cannot be named", str(error))
-    tell_problems(scope.library)
 
 
 def _draw_map(scope: Scope, directories: dict[str, Path]) -> None:

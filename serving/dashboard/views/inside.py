@@ -15,7 +15,7 @@ from recsys.evaluation.metrics import Float64
 from serving.dashboard import figures
 from serving.dashboard.address import chosen, keep, pick
 from serving.dashboard.lookup import Lookup, case_of, open_lookup
-from serving.dashboard.scope import Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import choices
 
@@ -37,7 +37,6 @@ def draw(setting: Setting) -> None:
         _look(scope, {run.model: run for run in runs})
     except ArtifactError as error:
         missing("This user cannot be shown", str(error))
-    tell_problems(scope.library)
 
 
 def _look(scope: Scope, runs: dict[str, RunChoice]) -> None:

@@ -22,7 +22,7 @@ from serving.dashboard.registry import (
     Version,
     read_registry,
 )
-from serving.dashboard.scope import Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, figures, missing, table
 from serving.dashboard.sources import choices, standings
 
@@ -39,7 +39,6 @@ def draw(setting: Setting) -> None:
     st.caption(f"{n:,} {'report' if n == 1 else 'reports'} below {scope.library.output}")
     _production(setting, scope)
     _standings(scope)
-    tell_problems(scope.library)
 
 
 def _standings(scope: Scope) -> None:

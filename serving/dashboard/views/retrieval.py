@@ -11,7 +11,7 @@ from recsys.evaluation.reports import read_json
 from serving.dashboard import figures
 from serving.dashboard.address import pick
 from serving.dashboard.indexes import TRADEOFF, indexed, kinds
-from serving.dashboard.scope import Setting, choose, tell_problems
+from serving.dashboard.scope import Setting, choose
 from serving.dashboard.show import chart, missing, table
 
 CHOSEN: Final = "chosen"
@@ -42,7 +42,6 @@ def draw(setting: Setting) -> None:
         return
     model = pick("Model", "model", list(directories))
     _one_index(directories[model])
-    tell_problems(scope.library)
 
 
 def _one_index(directory: Path) -> None:

@@ -12,7 +12,7 @@ from recsys.evaluation.names import label
 from serving.dashboard import figures
 from serving.dashboard.address import pick
 from serving.dashboard.registry import READER, Record, read_record
-from serving.dashboard.scope import Scope, Setting, choose, tell_problems
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import choices, epochs, run_manifest
 
@@ -40,7 +40,6 @@ def draw(setting: Setting) -> None:
     _curves(shown)
     _facts(shown)
     _record(setting, scope, runs)
-    tell_problems(scope.library)
 
 
 def _curves(runs: list[RunChoice]) -> None:
