@@ -99,6 +99,40 @@ def publish(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def promote(config: Config, overrides: Overrides = None) -> None:
+    """Make the candidate the champion if it is not worse on the guard metrics; exit code 1 if refused."""
+    from pipelines.promote import promote as promote_candidate
+    from pipelines.summary import print_promotion
+
+    outcome = promote_candidate(_load(config, overrides))
+    print_promotion(outcome, _console())
+    if not outcome.promoted and outcome.guards:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Run directories, or report/model; two to six."),
+    ],
+    output: Annotated[Path, typer.Option(help="The directory of the experiments.")] = Path("out"),
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    metric: Annotated[str, typer.Option(help="Metric of the differences.")] = "ndcg@10",
+) -> None:
+    """Print runs side by side: figures with intervals, paired differences, users won and lost."""
+    from pipelines.comparison import print_comparison
+
+    if split not in ("test", "validation"):
+        raise typer.BadParameter("--split is test or validation")
+    console = _console()
+    console.width = max(console.width, 160)
+    print_comparison(
+        output, runs, "validation" if split == "validation" else "test", metric, console
+    )
+
+
+@app.command()
 def serve(
     bundle: BundlePath,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ray_session import map_partitions, ray_session, worker_count
-from pipelines.report_page import write_page
+from pipelines.report_page import PAGE, PLOTS, write_page
 from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
 from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 STAGE_VERSION: Final = 2
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
-PAGE: Final = "report.html"
 TRACKED: Final = "tracked.json"
 """In a report: the run directories whose figures are recorded (true) or never can be (false)."""
 _SPLITS: Final[tuple[SplitName, ...]] = ("validation", "test")
@@ -78,7 +77,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate all models of the configuration and return the finished report directory.
 
     `metrics.json` and `comparisons.json` are lists of rows, `targets/` has the rows they are derived
-    from, `report.html` shows them.
+    from, `report.html` shows them, `plots/` has the charts of the models as files.
 
     Raises:
         ArtifactError: a model is not trained with this configuration.
@@ -250,7 +249,7 @@ def _track(config: ExperimentConfig, runs: Sequence[Run], report: Path) -> None:
         return
     rows = json.loads((report / METRICS).read_text(encoding="utf-8"))
     for run in left:
-        recorded = _track_run(config, run, rows)
+        recorded = _track_run(config, run, rows, report)
         if recorded is None:
             break  # the others would wait for the same server
         done[run.directory.name] = recorded
@@ -269,8 +268,10 @@ def _can_be_tracked(run: Run) -> bool:
     return run.manifest.get("mlflow_run") is not None
 
 
-def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) -> bool | None:
-    """Record a model's figures over all targets; None if that failed, False if it never can."""
+def _track_run(
+    config: ExperimentConfig, run: Run, rows: Sequence[MetricRow], report: Path
+) -> bool | None:
+    """Record a model's figures, the page and the plots; None if that failed, False if it never can."""
     if not _can_be_tracked(run):
         logger.warning(
             "%s was fitted while tracking was off or down, so no run of it can have the figures, which "
@@ -281,11 +282,12 @@ def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) ->
     asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
     dataset = dataset_name(config, run.fold)
     mine = {
-        f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
+        f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else "") + end: row[column]
         for row in rows
+        for column, end in (("value", ""), ("low", "_low"), ("high", "_high"))
         if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
         and row["split"] in asked
-        and row["value"] is not None
+        and row[column] is not None
     }
     if not mine:
         return True
@@ -293,6 +295,9 @@ def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) ->
     tracker = Tracker(settings)
     tracker.start_run({}, {})
     tracker.log_metrics(mine)
+    for path in (report / PAGE, report / PLOTS):
+        if path.exists():
+            tracker.log_artifact(path)
     tracker.finish()
     return None if tracker.failures else True
 

@@ -18,13 +18,15 @@ from recsys.evaluation.names import nearest_k
 if TYPE_CHECKING:
     import polars as pl
 
-    from recsys.evaluation.background import Example, ItemMap
+    from recsys.evaluation.background import Background, Example, ItemMap
     from recsys.evaluation.by_user import UserValues
     from recsys.schema import SplitName
 
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
 PAGE: Final = "report.html"
+PLOTS: Final = "plots"
+"""In a report: the charts of every exam as SVG files, for a tracking server to show."""
 METRIC: Final = "ndcg"
 """By which users are won, lost and chosen to be looked at."""
 SHOWN: Final = 10
@@ -73,6 +75,27 @@ def write_page(
     training = training_facts({shown_name(title): run.manifest for title, run in runs.items()})
     title = f"{config.name}: models compared"
     write_report(work / PAGE, title, about, rows, comparisons, leakage, training, background)
+    write_plots(rows, comparisons, background, k, work / PLOTS)
+
+
+def write_plots(
+    rows: Sequence[Row], comparisons: Sequence[Row], background: Background, k: int, folder: Path
+) -> None:
+    """Write the charts of every exam, and of the trainings, as one SVG file each."""
+    from recsys.evaluation.data_charts import training_figures
+    from recsys.evaluation.metric_charts import by_slice, curves, paired, standing
+
+    figures = {f"training-{i}": f for i, f in enumerate(training_figures(background.histories))}
+    for dataset, split in dict.fromkeys((row["dataset"], row["split"]) for row in rows):
+        mine = [r for r in rows if (r["dataset"], r["split"]) == (dataset, split)]
+        pairs = [r for r in comparisons if (r["dataset"], r["split"]) == (dataset, split)]
+        drawn = [standing(mine, METRIC, k), paired(pairs, METRIC, k), by_slice(mine, METRIC, k)]
+        known = [figure for figure in [*drawn, *curves(mine)] if figure is not None]
+        name = f"{dataset.replace('/', '-')}-{split}"
+        figures |= {f"{name}-{i}": figure for i, figure in enumerate(known)}
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_text(figure.file(), encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

@@ -19,6 +19,10 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
+Guard = Annotated[str, Field(pattern=r"^(hr|recall|ndcg|mrr|map|precision)@[1-9][0-9]*$")]
+"""An accuracy metric with its cut-off, such as `ndcg@10`."""
+
+
 class IndexConfig(Section):
     """How item vectors are searched."""
 
@@ -72,6 +76,15 @@ class PublishConfig(Section):
     """Newest events of every user that travel in the bundle."""
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
+    guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [
+        "ndcg@10",
+        "hr@10",
+    ]
+    """Metrics in which a candidate must not be worse than the champion to be promoted."""
+    guard_margin: float = Field(0.02, ge=0, lt=1)
+    """What still counts as not worse, as a share of the champion's value."""
+    guard_level: float = Field(0.95, gt=0.5, lt=1)
+    """How sure that must be: one-sided, by the paired differences over users."""
 
 
 class RayConfig(Section):

@@ -143,7 +143,8 @@ def gap_spread(gaps: Float64, user: Int32, n_users: int) -> Float64:
     squares = np.bincount(user, (gaps - mean[user]) ** 2, minlength=n_users)
     out = np.full(n_users, np.nan)
     np.divide(squares, n - 1, out=out, where=n > 1)
-    return np.sqrt(out)
+    spread: Float64 = np.sqrt(out)
+    return spread
 
 
 def frequency_curve(counts: Int64) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def compare_values(
         except ArtifactError as error:
             raise ArtifactError(f"{one} and {other}: {error}") from error
         found.append((*_paired(difference, config, seed), len(difference)))
-    corrected = holm(np.array([p for _, _, _, p, _ in found])) if found else []
+    corrected: Sequence[float] = holm(np.array([row[3] for row in found])).tolist() if found else []
     return [
         _comparison(key, pair, (mean, low, high, p, adjusted), split_name, users)
         for pair, (mean, low, high, p, users), adjusted in zip(pairs, found, corrected, strict=True)
@@ -119,7 +119,7 @@ def _paired(
 ) -> tuple[float, float, float, float]:
     """Return `(mean, low, high, p)` of differences by user [U]."""
     if len(difference) > MANY_USERS:
-        return _normal_limit(difference, config.level)
+        return normal_limit(difference, config.level)
     column = difference[:, None]
     rng = np.random.default_rng((seed, 0))
     low, high = bootstrap(column, config.bootstrap, config.level, rng)
@@ -127,7 +127,8 @@ def _paired(
     return float(difference.mean()), float(low[0]), float(high[0]), float(p[0])
 
 
-def _normal_limit(difference: Float64, level: float) -> tuple[float, float, float, float]:
+def normal_limit(difference: Float64, level: float) -> tuple[float, float, float, float]:
+    """Return `(mean, low, high, p)` of many differences by user [U], see `compare_values`."""
     normal = NormalDist()
     mean, n = float(difference.mean()), len(difference)
     reach = normal.inv_cdf(0.5 + level / 2) * float(difference.std()) / n**0.5
