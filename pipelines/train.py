@@ -76,6 +76,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
+    _check_clock(config, name)
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         tracker = _start_tracking(config, f"{name} refit" if refit else name, key, work)
@@ -145,6 +146,19 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
     if name not in config.models:
         raise ConfigError(f"no model {name!r}; the configuration has: {', '.join(config.models)}")
     return config.models[name]
+
+
+def _check_clock(config: ExperimentConfig, name: str) -> None:
+    """Refuse what compares times of different users where the data's clock does not carry it."""
+    model = _model_config(config, name)
+    place = "training." if hasattr(model, "training") else ""
+    half_life = getattr(getattr(model, "training", model), "recency_half_life", None)
+    clock = read_manifest(config.workspace / "prepared")["config"]["data"]["clock"]
+    if half_life is not None and clock != "absolute":
+        raise ConfigError(
+            f"models.{name}.{place}recency_half_life is {half_life:g} days, but data.clock is {clock}: "
+            "times of different users say nothing of which is newer; leave it out"
+        )
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:

@@ -13,6 +13,8 @@ class PopularityConfig(Section):
     """The most popular training items."""
 
     kind: Literal["pop"] = "pop"
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what an event counts halves; needs an absolute clock."""
 
 
 class OwnPopularityConfig(Section):
@@ -29,8 +31,19 @@ class MarkovConfig(Section):
     """How many of the newest events vote, each weighted 1/distance."""
     half_life: float | None = Field(None, gt=0)
     """Transitions lose half their count in this many users/lists (in order of their last event)."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a transition counts halves; needs an absolute clock."""
     reach: int = Field(1, ge=1)
     """Training events up to this far apart count as a transition, each 1/distance."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> MarkovConfig:
+        if self.half_life is not None and self.recency_half_life is not None:
+            raise ValueError(
+                "half_life (in users or lists) and recency_half_life (in days) both forget what is "
+                "old; set one of them"
+            )
+        return self
 
 
 class ItemKNNConfig(Section):
@@ -84,6 +97,9 @@ class TrainingConfig(Section):
     objective: Literal["next_event", "next_basket"] = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
     """`mask` does not train on targets the user has had before; right where seen items are excluded."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which a target's chance to be trained on in an epoch halves, counted back from the newest
+    training event; needs an absolute clock. What sells now is worth more than what sold in spring."""
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)

@@ -173,13 +173,17 @@ class TrainingData:
         """Training events per user, int64 [U]."""
         return self.train_end - self.store.offsets[:-1]
 
-    def events(self) -> tuple[Int64, Int32]:
-        """Return `(user [E], item [E])` of all training events, user-major and oldest first."""
+    def places(self) -> tuple[Int64, Int64]:
+        """Return `(user [E], place in the store [E])` of all training events, oldest first by user."""
         lengths = self.lengths
         users = np.repeat(np.arange(self.store.n_users, dtype=np.int64), lengths)
         first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        where = self.store.offsets[users] + np.arange(lengths.sum(), dtype=np.int64) - first
-        return users, np.asarray(self.store.items[where])
+        return users, self.store.offsets[users] + np.arange(len(users), dtype=np.int64) - first
+
+    def events(self) -> tuple[Int64, Int32]:
+        """Return `(user [E], item [E])` of all training events, user-major and oldest first."""
+        users, places = self.places()
+        return users, np.asarray(self.store.items[places])
 
     def item_counts(self) -> Int64:
         """Count training events per item, int64 [n_items + 1]; index 0 (PAD) is zero."""

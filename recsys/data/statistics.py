@@ -109,8 +109,8 @@ class TrainingStatistics:
             raise ArtifactError(f"{directory} holds no statistics; run the features stage")
         mode: Any = "r" if memory_map else None
         paths = {name: directory / f"{name}.npy" for name in _ARRAYS}
-        arrays = {n: np.load(p, mode) if p.is_file() else None for n, p in paths.items()}
-        return cls(**arrays)
+        arrays: dict[str, Any] = {n: np.load(p, mode) for n, p in paths.items() if p.is_file()}
+        return cls(**{**dict.fromkeys(_ARRAYS), **arrays})
 
 
 _ARRAYS = tuple(field.name for field in fields(TrainingStatistics))

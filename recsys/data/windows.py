@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.recency import Recency
 from recsys.data.sequences import Int64, TrainingData
 
 
@@ -28,6 +29,8 @@ class TrainingBatches:
             the basket after the place's own, drawn anew each epoch.
         repeats: `mask` leaves out targets that the user has had before (they could never be
             recommended where seen items are excluded).
+        recency_half_life: days in which the chance of a target to be there in an epoch halves, counted
+            back from the newest training event (drawn anew each epoch); None keeps all.
         seed, rank, world_size: the order is a function of `(seed, epoch)` alone; process `rank` takes
             every `world_size`-th window, and all processes get equally many.
     """
@@ -38,6 +41,7 @@ class TrainingBatches:
     windows: Literal["last", "all"] = "all"
     objective: Literal["next_event", "next_basket"] = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
+    recency_half_life: float | None = None
     seed: int = 0
     rank: int = 0
     world_size: int = 1
@@ -60,6 +64,16 @@ class TrainingBatches:
     @cached_property
     def _first_time(self) -> npt.NDArray[np.bool_]:
         return first_occurrences(self.data)
+
+    @cached_property
+    def _recency(self) -> Recency:
+        return Recency(self.data, self.recency_half_life)
+
+    def _kept(self, chosen: Int64, draw: np.random.Generator) -> npt.NDArray[np.bool_]:
+        """Draw which targets stay, each as likely as it is worth, bool [T]."""
+        if self.recency_half_life is None:
+            return np.ones(len(chosen), dtype=bool)
+        return draw.random(len(chosen)) < self._recency.worth(chosen)
 
     @cached_property
     def _next_baskets(self) -> tuple[Int64, Int64]:
@@ -99,6 +113,7 @@ class TrainingBatches:
             chosen = np.where(valid, chosen, 0)
         if self.repeats == "mask":
             valid = valid & self._first_time[chosen]
+        valid = valid & self._kept(chosen, draw)
         return np.where(valid, self.data.store.items[chosen], 0).astype(np.int64)
 
 

@@ -21,7 +21,7 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
         case PopularityConfig():
             from recsys.models.popularity import Popularity
 
-            return Popularity(n_items)
+            return Popularity(config, n_items)
         case OwnPopularityConfig():
             from recsys.models.popularity import OwnPopularity
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recsys.config import MarkovConfig
 from recsys.data.batches import SequenceBatch
+from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.votes import keep_votes, vote_scores
@@ -24,8 +25,9 @@ class Markov(CountingModel):
     history; with `reach` > 1, those that follow up to so many events later count too, each 1/distance.
     With `half_life`, a transition counts 0.5 ** (age / half_life), where age is the number of users
     (lists) whose training part ends later: ordered by the time of their last training event, or by
-    index where the data have no times; ties by index. Items without a transition follow strictly below
-    all others, by popularity (negative scores); equal scores stay ties.
+    index where the data have no times; ties by index. With `recency_half_life` it counts what its later
+    event is worth by age (`recsys.data.recency`), as popularity then does. Items without a transition
+    follow strictly below all others, by popularity (negative scores); equal scores stay ties.
     """
 
     indptr: Tensor  # int64 [V + 2]
@@ -37,15 +39,18 @@ class Markov(CountingModel):
         super().__init__(n_items)
         self.max_length = config.history
         self.half_life = config.half_life
+        self.recency_half_life = config.recency_half_life
         self.reach = config.reach
-        keep_votes(self, None, np.zeros(n_items + 1, dtype=np.int64))
+        keep_votes(self, None, np.zeros(n_items + 1))
 
     def fit(self, data: TrainingData) -> None:
         """Count the transitions of the training events."""
-        users, items = data.events()
-        worth = _recency(data, self.half_life)[users]
-        matrix = self._transitions(users, items, worth)
-        keep_votes(self, matrix, data.item_counts(), self.fill.device)
+        users, places = data.places()
+        items = np.asarray(data.store.items[places])
+        by_age = Recency(data, self.recency_half_life).worth(places)
+        matrix = self._transitions(users, items, _by_order(data, self.half_life)[users] * by_age)
+        popularity = np.bincount(items, by_age, self.n_items + 1)
+        keep_votes(self, matrix, popularity, self.fill.device)
 
     def _transitions(self, users: Int64, items: Int32, worth: Float64) -> sparse.csr_array:
         """Return n(j -> i), [V + 1, V + 1]; repeated pairs are summed in float64."""
@@ -67,7 +72,7 @@ class Markov(CountingModel):
         return vote_scores(recent, weight, matrix, self.fill, items)
 
 
-def _recency(data: TrainingData, half_life: float | None) -> Float64:
+def _by_order(data: TrainingData, half_life: float | None) -> Float64:
     """Return what a transition of each user counts: 1, or 0.5 ** (age / half_life), float64 [U]."""
     worth = np.ones(data.store.n_users)
     if half_life is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.config import PopularityConfig
 from recsys.data.batches import SequenceBatch
+from recsys.data.recency import Recency
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.votes import fill_up, popularity_fill
@@ -15,18 +18,25 @@ OWN_HISTORY = 1000
 
 
 class Popularity(CountingModel):
-    """Scores an item by its training events, the same for everybody; equal counts stay ties."""
+    """Scores an item by its training events, the same for everybody; equal counts stay ties.
 
-    counts: Tensor
+    With `recency_half_life` an event counts what it is worth by age (`recsys.data.recency`).
+    """
 
-    def __init__(self, n_items: int) -> None:
+    counts: Tensor  # float64 [V + 1]
+
+    def __init__(self, config: PopularityConfig, n_items: int) -> None:
         super().__init__(n_items)
         self.max_length = 1  # the history is not read
-        self.register_buffer("counts", torch.zeros(n_items + 1, dtype=torch.int64))
+        self.recency_half_life = config.recency_half_life
+        self.register_buffer("counts", torch.zeros(n_items + 1, dtype=torch.float64))
 
     def fit(self, data: TrainingData) -> None:
         """Count the training events of every item."""
-        self.counts = torch.from_numpy(data.item_counts()).to(self.counts.device)
+        _, places = data.places()
+        worth = Recency(data, self.recency_half_life).worth(places)
+        counts = np.bincount(data.store.items[places], worth, self.n_items + 1)
+        self.counts = torch.from_numpy(counts).to(self.counts.device)
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return the counts, float32 [B, C] (exact up to 2^24)."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
 from recsys.data.sequences import Int64
+
+Float64 = npt.NDArray[np.float64]
 
 BLOCK_VOTES = 4_000_000
 """Votes that are expanded at once; bounds memory at about 150 MB."""
@@ -22,7 +25,7 @@ item j votes for, and how strongly; row 0 (PAD) is empty."""
 def keep_votes(
     model: nn.Module,
     matrix: sparse.csr_array | None,
-    item_counts: Int64,
+    item_counts: Int64 | Float64,
     device: torch.device | None = None,
 ) -> None:
     """Keep the weights and the popularity fill as buffers of a model: its whole state.
@@ -97,7 +100,7 @@ def fill_up(votes: Tensor, fill: Tensor) -> Tensor:
     return torch.where(votes > 0, votes, fill)
 
 
-def popularity_fill(item_counts: Int64) -> Tensor:
+def popularity_fill(item_counts: Int64 | Float64) -> Tensor:
     """Return popularity as float32 [V + 1] in [-1, 0): below any vote, equal counts stay ties."""
     distinct, rank = np.unique(item_counts, return_inverse=True)
     return torch.from_numpy((rank / len(distinct) - 1).astype(np.float32))

@@ -55,6 +55,18 @@ def test_only_the_newest_events_vote() -> None:
     assert scores[2] < 0
 
 
+def test_recency_weighs_a_transition_by_the_age_of_its_later_event() -> None:
+    day = 86_400
+    training = data([[1, 2], [1, 3], [1, 4], [1]], 4, times=[0, 10 * day, 20 * day, 20 * day])
+    model = fitted(training, recency_half_life=10)
+    scores = model.score(batch_from_lists([[1]], None, 1))[0]
+    assert scores[2:].tolist() == [0.25, 0.5, 1]
+    fill = model.score(batch_from_lists([[]], None, 1))[0]
+    assert fill[4] > fill[3] > fill[2]  # one event each, the newest counts most
+    with pytest.raises(ValueError, match="set one of them"):
+        MarkovConfig(half_life=2, recency_half_life=10)
+
+
 def test_half_life_goes_by_the_time_of_the_last_event() -> None:
     lists = [[1, 2], [1, 3], [1, 4], [1]]
     by_index = fitted(data(lists, 4), half_life=2.0)

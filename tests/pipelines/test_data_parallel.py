@@ -20,7 +20,13 @@ from safetensors.torch import load_file
 from pipelines import train as stage
 from pipelines.ray_session import ray_session
 from pipelines.train import _known_cause, train, worker_resources
-from recsys.config import EvaluationConfig, ExperimentConfig, RayConfig, parse_config
+from recsys.config import (
+    EvaluationConfig,
+    ExperimentConfig,
+    PopularityConfig,
+    RayConfig,
+    parse_config,
+)
 from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
 from recsys.errors import ConfigError, DataError, RecsysError
 from recsys.evaluation.ranking import rank_targets
@@ -207,7 +213,7 @@ def test_two_processes_learn_what_popularity_cannot(run: Run) -> None:
     weights = load_file(run.directory / "model.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     store, split = planted()
-    pop = Popularity(ITEMS)
+    pop = Popularity(PopularityConfig(), ITEMS)
     pop.fit(TrainingData(store, split.train_end))
     ranked = rank_targets(pop, store, split.validation, EvaluationConfig(exclude="none"))
     popular = means_by_user(ranked).mean(axis=0)[0]
