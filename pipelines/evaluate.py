@@ -281,14 +281,14 @@ def _track_run(
         return False
     asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
     dataset = dataset_name(config, run.fold)
-    mine = {
-        f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else "") + end: row[column]
-        for row in rows
-        for column, end in (("value", ""), ("low", "_low"), ("high", "_high"))
-        if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
-        and row["split"] in asked
-        and row[column] is not None
-    }
+    mine: dict[str, float] = {}
+    for row in rows:
+        if (row["model"], row["dataset"], row["slice"]) != (run.name, dataset, "all"):
+            continue
+        name = f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else "")
+        figures = {"": row["value"], "_low": row["low"], "_high": row["high"]}
+        if row["split"] in asked:
+            mine |= {name + end: value for end, value in figures.items() if value is not None}
     if not mine:
         return True
     settings = replace(tracker_settings(config, run.name), run_id=run.manifest["mlflow_run"])

@@ -87,8 +87,8 @@ def promote(config: ExperimentConfig) -> Promotion:
         return Promotion(model, number, before, (), promoted=False)
     guards: tuple[Guard, ...] = ()
     if champion is not None:
-        pair = [_measured(config, version) for version in (candidate, champion)]
-        guards = tuple(_guard(name, *pair, config) for name in config.publish.guards)
+        mine, theirs = _measured(config, candidate), _measured(config, champion)
+        guards = tuple(_guard(name, mine, theirs, config) for name in config.publish.guards)
     passed = all(guard.passed for guard in guards)
     if passed:
         client.set_registered_model_alias(model, CHAMPION, number)

@@ -68,7 +68,7 @@ def write_page(
             shown_name(title): found for title, run in runs.items() if (found := _kinds(run))
         },
         maps={
-            shown_name(title): found for title, run in runs.items() if (found := _map(run, items))
+            shown_name(title): placed for title, run in runs.items() if (placed := _map(run, items))
         },
         examples=_examples(config, rows, work, k, items),
     )
@@ -146,7 +146,7 @@ def _map(run: Run, items: pl.DataFrame) -> ItemMap | None:
 def _pairs(comparisons: Sequence[Row]) -> list[tuple[str, str, str, str]]:
     """Return `(data set, split, model, other)` of every comparison, each once."""
     keys = ("dataset", "split", "model_a", "model_b")
-    return list(dict.fromkeys(tuple(row[key] for key in keys) for row in comparisons))  # type: ignore[arg-type]
+    return list(dict.fromkeys(tuple(row[key] for key in keys) for row in comparisons))
 
 
 def _wins(

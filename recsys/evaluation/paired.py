@@ -44,11 +44,10 @@ def compared(
     found = []
     for (i, one), (j, other) in combinations(enumerate(runs), 2):
         row = _stored(one, other, key) or _computed(one, other, key, config, seed)
-        found.append(Comparison(**{**row, "model_a": called[i], "model_b": called[j]}))  # type: ignore[typeddict-item]
+        found.append(Comparison(**{**row, "model_a": called[i], "model_b": called[j]}))
     corrected = holm(np.array([row["p"] for row in found]))
     return [
-        Comparison(**{**row, "p_holm": float(p)})  # type: ignore[typeddict-item]
-        for row, p in zip(found, corrected, strict=True)
+        Comparison(**{**row, "p_holm": float(p)}) for row, p in zip(found, corrected, strict=True)
     ]
 
 
@@ -72,7 +71,8 @@ def _stored(one: RunChoice, other: RunChoice, key: Key) -> Comparison | None:
                     "low": -row["high"],
                     "high": -row["low"],
                 }
-            return Comparison(**row)  # type: ignore[typeddict-item]
+            found: Comparison = Comparison(**row)
+            return found
     return None
 
 

@@ -74,7 +74,7 @@ def amid(places: Tensor, near: Tensor, likeness: Tensor) -> Tensor:
 
 def nearest(queries: Tensor, table: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Return the rows of `table` most alike by inner product, int64 and float32 [Q, n], in blocks."""
-    found = [(block @ table.T).topk(min(n, len(table))) for block in queries.split(BLOCK)]
+    found = [(block @ table.T).topk(min(n, len(table))) for block in torch.split(queries, BLOCK)]
     return torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])
 
 

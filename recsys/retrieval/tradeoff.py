@@ -92,7 +92,7 @@ def _widths(built: Index) -> Iterator[Index]:
     if built.kind not in WIDTHS or not isinstance(built, FaissIndex):
         yield built
         return
-    values = EF_SEARCH
+    values: tuple[int, ...] = EF_SEARCH
     if built.kind != "hnsw":
         lists = int(built.structure.nlist)
         values = tuple(max(1, lists // share) for share in SHARES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from serving.dashboard.address import (
     EVERYWHERE,
@@ -85,7 +85,12 @@ def _page() -> str:
             kind: Literal["secondary", "tertiary"] = (
                 "secondary" if module == current else "tertiary"
             )
-            more = {"icon": icon, "width": "stretch", "on_click": _open, "args": (module,)}
+            more: dict[str, Any] = {
+                "icon": icon,
+                "width": "stretch",
+                "on_click": _open,
+                "args": (module,),
+            }
             st.button(title, key=f"open {module}", type=kind, **more)
     keep(PAGE, current)
     return current

@@ -98,7 +98,7 @@ def open_lookup(run: RunChoice) -> Lookup:
 @lru_cache(maxsize=8)
 def _open(workspace: Path, key: str, fold: str, split: Any) -> Lookup:
     prepared = workspace / "prepared"
-    manifest = read_json(prepared / "manifest.json")
+    manifest: Any = read_json(prepared / "manifest.json")
     data = manifest["config"]["data"]
     users = prepared / "users.parquet"
     return Lookup(

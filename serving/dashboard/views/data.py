@@ -123,7 +123,7 @@ def _log_ticks(frame: pl.DataFrame, *, timed: bool) -> dict[str, Any]:
 
     low, high = float(frame["from"].min()), float(frame["to"].max())  # type: ignore[arg-type]
     if timed:
-        marks = [(value, text) for value, text in (*SECONDS, *LONG) if low <= value <= high]
+        marks = [(float(value), text) for value, text in (*SECONDS, *LONG) if low <= value <= high]
     else:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         factors = (1, 2, 5) if len(powers) < 4 else (1,)
