@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys.data.sequences import Int32
+from recsys.data.sequences import Int32, Int64
 from recsys.errors import ArtifactError
 from recsys.evaluation.intervals import user_means
 from recsys.evaluation.metrics import Float64, Key, target_metric
-from recsys.evaluation.targets_file import read_ranks
-
-Float32 = npt.NDArray[np.float32]
+from recsys.evaluation.targets_file import flat, read_columns
 
 
 @dataclass(frozen=True)
@@ -35,17 +32,45 @@ class UserValues:
     n_targets: int
 
 
-def user_values(path: Path, key: Key) -> UserValues:
-    """Return the metric and cut-off `key` of every user in a file of rows per target.
+@dataclass(frozen=True)
+class UserRanks:
+    """What every accuracy metric of a file of rows follows from.
+
+    Attributes:
+        user: int32 [T], whose target each is.
+        offsets: int64 [T + 1]; target t owns `offsets[t]:offsets[t + 1]` of the ranks.
+        ranks: float64 [P], of the relevant items.
+        targets: hash of the targets that were ranked.
+    """
+
+    user: Int32
+    offsets: Int64
+    ranks: Float64
+    targets: str
+
+    def values(self, key: Key) -> UserValues:
+        """Return the metric and cut-off `key` by user."""
+        values = target_metric(self.ranks, self.offsets, key)
+        user, means = user_means(values[:, None], self.user)
+        return UserValues(user, means[:, 0], self.targets, len(values))
+
+
+def read_user_ranks(path: Path) -> UserRanks:
+    """Return the ranks in a file of rows per target, without its lists.
 
     Raises:
         ArtifactError: the file is missing or damaged.
     """
-    ranked = read_ranks(path)
-    values = target_metric(ranked.ranks, ranked.offsets, key)
-    user, means = user_means(values[:, None], ranked.user)
-    digest = hashlib.sha256(ranked.index.tobytes() + ranked.user.tobytes()).hexdigest()
-    return UserValues(user, means[:, 0], digest, len(values))
+    table = read_columns(path, ("target", "user", "n_relevant", "ranks"))
+    user, index = flat(table, "user"), flat(table, "target")
+    digest = hashlib.sha256(index.tobytes() + user.tobytes()).hexdigest()
+    offsets = np.concatenate([[0], np.cumsum(flat(table, "n_relevant"))]).astype(np.int64)
+    return UserRanks(user, offsets, flat(table, "ranks"), digest)
+
+
+def user_values(path: Path, key: Key) -> UserValues:
+    """Return one metric of every user in a file of rows per target; see `read_user_ranks`."""
+    return read_user_ranks(path).values(key)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys.evaluation.by_user import UserValues, user_values
+from recsys.evaluation.by_user import UserRanks, UserValues, read_user_ranks
 from recsys.evaluation.metrics import Key
 from recsys.evaluation.reports import COMPARISONS, METRICS, Report, read_table
 from recsys.schema import SplitName
@@ -71,7 +71,13 @@ def values_of(choice: RunChoice, key: Key) -> UserValues:
 
 @lru_cache(maxsize=24)
 def _values(path: Path, stamp: int, key: Key) -> UserValues:
-    return user_values(path, key)
+    return _ranks(path, stamp).values(key)
+
+
+@lru_cache(maxsize=8)
+def _ranks(path: Path, stamp: int) -> UserRanks:
+    """Read a file once for all its metrics: about 24 bytes a target stay in memory."""
+    return read_user_ranks(path)
 
 
 def stored_comparisons(report: Report) -> pl.DataFrame:

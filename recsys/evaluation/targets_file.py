@@ -16,7 +16,6 @@ from recsys.schema import SplitName
 FACTS = b"recsys"
 ROWS_TOGETHER = 1 << 16
 """Rows of a row group: one target of a million is then found by reading a few megabytes."""
-RANKS = ("target", "user", "history_length", "n_relevant", "items", "ranks")
 
 
 def targets_path(directory: Path, model: str, split_name: SplitName) -> Path:
@@ -59,51 +58,43 @@ def write_targets(path: Path, ranked: RankedTargets) -> None:
 
 def read_targets(path: Path) -> RankedTargets:
     """Read what `write_targets` wrote; `ArtifactError` if it is missing or something else."""
-    return _read(path, None)
+    table = read_columns(path)
+    facts: dict[str, int] = json.loads(table.schema.metadata[FACTS])
+    length = table.schema.field("top").type.list_size
+    n_relevant = flat(table, "n_relevant")
+    return RankedTargets(
+        index=flat(table, "target"),
+        user=flat(table, "user"),
+        history_length=flat(table, "history_length"),
+        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
+        items=flat(table, "items"),
+        ranks=flat(table, "ranks"),
+        top=flat(table, "top").reshape(-1, length),
+        **facts,
+    )
 
 
-def read_ranks(path: Path) -> RankedTargets:
-    """Read the same without the lists, which are most of the file: `top` has no columns."""
-    return _read(path, RANKS)
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Return some columns, or all, as a PyArrow table of one chunk; the lists are most of the file.
 
-
-def _read(path: Path, columns: Sequence[str] | None) -> RankedTargets:
+    Raises:
+        ArtifactError: the file is missing, damaged, or something else.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the evaluate stage")
     try:
-        known = set(pq.read_schema(path).names)
-        if not known.issuperset(RANKS):
+        if FACTS not in (pq.read_schema(path).metadata or {}):
             raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
         table = pq.read_table(path, columns=None if columns is None else list(columns))
-        table = table.combine_chunks()
+        return table.combine_chunks()
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path} is no Parquet file ({error}); evaluate again") from error
-    metadata = table.schema.metadata or {}
-    if FACTS not in metadata:
-        raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
-    facts: dict[str, int] = json.loads(metadata[FACTS])
-    if "top" in table.schema.names:
-        length = table.schema.field("top").type.list_size
-        top = _flat(table, "top").reshape(-1, length)
-    else:
-        top = np.empty((len(table), 0), dtype=np.int32)
-    n_relevant = _flat(table, "n_relevant")
-    return RankedTargets(
-        index=_flat(table, "target"),
-        user=_flat(table, "user"),
-        history_length=_flat(table, "history_length"),
-        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
-        items=_flat(table, "items"),
-        ranks=_flat(table, "ranks"),
-        top=top,
-        **facts,
-    )
 
 
-def _flat(table: Any, column: str) -> Any:
+def flat(table: Any, column: str) -> Any:
     """Return a column's values as NumPy; of a list column all values, one list after another."""
     array = table.column(column).combine_chunks()
     return (array.flatten() if hasattr(array, "flatten") else array).to_numpy(zero_copy_only=False)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from recsys.errors import MissingExtraError, RecsysError
+from recsys.errors import ArtifactError, MissingExtraError, RecsysError
+from recsys.evaluation.names import PREFERRED_K
 
+READ_AHEAD: Final = 4
+"""Runs of the newest report whose rows are read before a page asks for them."""
 APP: Final = Path(__file__).with_name("app.py")
 COLOURS: Final = ["#3b7dd8", "#e0702f", "#12a07a", "#b552a3", "#b8860b", "#6b7f94"]
 OPTIONS: Final[dict[str, Any]] = {
@@ -57,7 +63,28 @@ def serve_dashboard(output: Path, host: str, port: int, tracking: str | None = N
     }
     bootstrap.load_config_options(flag_options=options)
     print(f"dashboard of {output} on http://{host}:{port} (Ctrl+C ends it)", flush=True)
+    threading.Thread(target=_prepare, args=(output,), daemon=True).start()
     bootstrap.run(str(APP), False, [str(output), tracking or ""], options)
+
+
+def _prepare(output: Path) -> None:
+    """Import what the pages need and read the reports while the first visitor's browser still loads."""
+    import pyarrow.parquet  # noqa: F401
+
+    from recsys.evaluation.measured import values_of
+    from serving.dashboard.app import PAGES
+    from serving.dashboard.sources import choices, datasets_of, measured, open_library
+
+    for module, _, _ in PAGES:
+        import_module(f"serving.dashboard.views.{module}")
+    library = open_library(output)
+    measured(library)
+    for report in library.reports[:1]:
+        for run in choices(library, datasets_of(report)[0], "test")[:READ_AHEAD]:
+            with suppress(
+                ArtifactError
+            ):  # the page that needs the rows says what is wrong with them
+                values_of(run, ("ndcg", PREFERRED_K))
 
 
 def _check_port(host: str, port: int) -> None:

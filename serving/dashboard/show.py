@@ -56,7 +56,7 @@ def download(name: str, frame: pl.DataFrame) -> None:
 
     st.download_button(
         f"{name} (CSV)",
-        frame_csv(frame),
+        lambda: frame_csv(frame),  # made when it is asked for
         file_name=f"{slug(name)}.csv",
         mime="text/csv",
         on_click="ignore",

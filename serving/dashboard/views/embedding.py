@@ -187,8 +187,8 @@ def _group(frame: pl.DataFrame, name: str, colour: str, size: int = 5) -> dict[s
         "type": "scattergl" if len(frame) > MANY_POINTS else "scatter",
         "mode": "markers",
         "name": name,
-        "x": frame["x"].to_list(),
-        "y": frame["y"].to_list(),
+        "x": frame["x"].to_numpy(),
+        "y": frame["y"].to_numpy(),
         "text": frame["text"].to_list(),
         "customdata": frame.select("item", "row").rows(),
         "marker": {
