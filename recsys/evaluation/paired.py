@@ -64,7 +64,7 @@ def _stored(one: RunChoice, other: RunChoice, key: Key) -> Comparison | None:
     for first, second, sign in ((one, other, 1), (other, one, -1)):
         pair = rows.filter((pl.col("model_a") == first.model) & (pl.col("model_b") == second.model))
         if len(pair) == 1:
-            row = pair.drop("dataset").row(0, named=True)
+            row: Any = pair.drop("dataset").row(0, named=True)
             if sign < 0:
                 row |= {
                     "difference": -row["difference"],

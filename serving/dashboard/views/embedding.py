@@ -17,7 +17,7 @@ from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.sources import choices
 
-MOST_POINTS: Final = 20_000
+MOST_POINTS: Final = 10_000
 MANY_POINTS: Final = 1500
 GROUPS: Final = 9
 NEIGHBOURS: Final = 12
