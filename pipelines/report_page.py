@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,17 +86,17 @@ def write_plots(
     from recsys.evaluation.data_charts import training_figures
     from recsys.evaluation.metric_charts import by_slice, curves, paired, standing
 
-    figures = {f"training-{i}": f for i, f in enumerate(training_figures(background.histories))}
+    figures = {f"training {f.title}": f for f in training_figures(background.histories)}
     for dataset, split in dict.fromkeys((row["dataset"], row["split"]) for row in rows):
         mine = [r for r in rows if (r["dataset"], r["split"]) == (dataset, split)]
         pairs = [r for r in comparisons if (r["dataset"], r["split"]) == (dataset, split)]
         drawn = [standing(mine, METRIC, k), paired(pairs, METRIC, k), by_slice(mine, METRIC, k)]
         known = [figure for figure in [*drawn, *curves(mine)] if figure is not None]
-        name = f"{dataset.replace('/', '-')}-{split}"
-        figures |= {f"{name}-{i}": figure for i, figure in enumerate(known)}
+        figures |= {f"{dataset} {split} {figure.title}": figure for figure in known}
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        (folder / f"{name}.svg").write_text(figure.file(), encoding="utf-8")
+        file = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        (folder / f"{file}.svg").write_text(figure.file(), encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

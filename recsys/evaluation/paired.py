@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -64,15 +64,14 @@ def _stored(one: RunChoice, other: RunChoice, key: Key) -> Comparison | None:
     for first, second, sign in ((one, other, 1), (other, one, -1)):
         pair = rows.filter((pl.col("model_a") == first.model) & (pl.col("model_b") == second.model))
         if len(pair) == 1:
-            row: Any = pair.drop("dataset").row(0, named=True)
+            row = pair.drop("dataset").row(0, named=True)
             if sign < 0:
                 row |= {
                     "difference": -row["difference"],
                     "low": -row["high"],
                     "high": -row["low"],
                 }
-            found: Comparison = Comparison(**row)
-            return found
+            return cast("Comparison", row)
     return None
 
 
