@@ -138,7 +138,8 @@ def _version(alias: str, version: Version | None, model: str, scope: Scope) -> N
     st.metric(f"{alias}: {name}", "not measured" if value is None else number(value))
     when = version.tags.get(SINCE) if alias == CHAMPION else None
     since = when or datetime.fromtimestamp(version.created, UTC).strftime("%Y-%m-%d %H:%M")
-    st.caption(f"{scope.label}, {scope.split} · version {version.version} · since {since[:16]}")
+    when = since[:16].replace("T", " ")
+    st.caption(f"{scope.label}, {scope.split} · version {version.version} · since {when}")
 
 
 def run_of(version: Version, model: str, scope: Scope) -> RunChoice | None:
