@@ -106,6 +106,40 @@ def publish(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def promote(config: Config, overrides: Overrides = None) -> None:
+    """Make the candidate the champion if it is not worse on the guard metrics; exit code 1 if refused."""
+    from pipelines.promote import promote as promote_candidate
+    from pipelines.summary import print_promotion
+
+    outcome = promote_candidate(_load(config, overrides))
+    print_promotion(outcome, _console())
+    if not outcome.promoted and outcome.guards:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Run directories, or report/model; two to six."),
+    ],
+    output: Annotated[Path, typer.Option(help="The directory of the experiments.")] = Path("out"),
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    metric: Annotated[str, typer.Option(help="Metric of the differences.")] = "ndcg@10",
+) -> None:
+    """Print runs side by side: figures with intervals, paired differences, users won and lost."""
+    from pipelines.comparison import print_comparison
+
+    if split not in ("test", "validation"):
+        raise typer.BadParameter("--split is test or validation")
+    console = _console()
+    console.width = max(console.width, 160)
+    print_comparison(
+        output, runs, "validation" if split == "validation" else "test", metric, console
+    )
+
+
+@app.command()
 def serve(
     bundle: BundlePath,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -116,6 +150,22 @@ def serve(
     from serving.server import serve as serve_bundle
 
     serve_bundle(find_bundle(bundle), host=host, port=port)
+
+
+@app.command()
+def dashboard(
+    output: Annotated[Path, typer.Option(help="The directory of the experiments.")] = Path("out"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
+    tracking: Annotated[
+        str | None,
+        typer.Option(help="MLflow's address; by default the database in the output directory."),
+    ] = None,
+) -> None:
+    """Show what was measured in a browser until interrupted; it reads and changes nothing."""
+    from serving.dashboard.server import serve_dashboard
+
+    serve_dashboard(output, host, port, tracking)
 
 
 @app.command()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.ray_session import map_partitions, ray_session, worker_count
+from pipelines.report_page import PAGE, PLOTS, write_page
+from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
 from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
-from pipelines.training_facts import shown_name, training_facts
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, DataError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 METRICS: Final = "metrics.json"
 COMPARISONS: Final = "comparisons.json"
-PAGE: Final = "report.html"
 TRACKED: Final = "tracked.json"
 """In a report: the run directories whose figures are recorded (true) or never can be (false)."""
 _SPLITS: Final[tuple[SplitName, ...]] = ("validation", "test")
@@ -77,7 +77,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate all models of the configuration and return the finished report directory.
 
     `metrics.json` and `comparisons.json` are lists of rows, `targets/` has the rows they are derived
-    from, `report.html` shows them.
+    from, `report.html` shows them, `plots/` has the charts of the models as files.
 
     Raises:
         ArtifactError: a model is not trained with this configuration.
@@ -99,11 +99,14 @@ def evaluate(config: ExperimentConfig) -> Path:
                 row for part in map_partitions(grade, tasks, workers, "evaluate") for row in part
             ]
         comparisons = [row for exam in asked for row in _compare(exam, work)]
-        _write_json(work / METRICS, rows)
-        _write_json(work / COMPARISONS, comparisons)
-        training = training_facts({shown_name(t): run.manifest for t, run in runs.items()})
-        _write_page(config, asked, rows, comparisons, training, work / PAGE)
+        write_rows(work / METRICS, rows)
+        write_rows(work / COMPARISONS, comparisons)
+        gather_parts(work, [(exam.dataset, exam.split, name) for exam, name, _ in tasks])
+        write_profiles(config, [exam.fold for exam in asked], work)
+        facts = about(config)
+        write_page(config, runs, facts, work)
         manifest.update(
+            about=facts,
             models=list(config.models),
             exams=[{"fold": exam.fold, "split": exam.split} for exam in asked],
             runs={title: run.directory.name for title, run in runs.items()},
@@ -149,12 +152,17 @@ def finished_report(config: ExperimentConfig) -> Path:
 def grade(task: tuple[Exam, str, Path]) -> list[MetricRow]:
     """Rank the targets of one exam with one model; write its rows, return its figures (a Ray task)."""
     from recsys.evaluation.evaluate import evaluate_model
+    from recsys.evaluation.targets_file import read_targets, targets_path
     from recsys.runtime import resolve_device
 
     exam, name, work = task
     run = exam.run(name)
     device = resolve_device("auto") if is_learned(exam.config, name) else "cpu"
-    return evaluate_model(name, run.model, _ground(exam, run), exam.directory(work), device=device)
+    ground, folder = _ground(exam, run), exam.directory(work)
+    rows = evaluate_model(name, run.model, ground, folder, device=device)
+    ranked = read_targets(targets_path(folder, name, exam.split))
+    write_part(work, run, (exam.dataset, exam.split, name), ranked, ground.item_counts)
+    return rows
 
 
 def _ground(exam: Exam, run: Run) -> Ground:
@@ -202,26 +210,6 @@ def _compare(exam: Exam, work: Path) -> list[dict[str, Any]]:
     return [{"dataset": exam.dataset, **row} for row in rows]
 
 
-def _write_page(
-    config: ExperimentConfig,
-    asked: Sequence[Exam],
-    rows: list[MetricRow],
-    comparisons: list[dict[str, Any]],
-    training: list[dict[str, str]],
-    path: Path,
-) -> None:
-    """Write the report as a page that says what its figures stand on."""
-    from recsys.evaluation.report import write_report
-
-    prepared = config.workspace / "prepared"
-    leakage = {
-        fold: json.loads((prepared / "splits" / fold / "leakage.json").read_text(encoding="utf-8"))
-        for fold in dict.fromkeys(exam.fold for exam in asked)
-    }
-    title = f"{config.name}: models compared"
-    write_report(path, title, about(config), rows, comparisons, leakage, training)
-
-
 def about(config: ExperimentConfig) -> dict[str, str]:
     """Return what the figures of a report stand on: data, split, rule, models, code, date."""
     from datetime import UTC, datetime
@@ -261,12 +249,12 @@ def _track(config: ExperimentConfig, runs: Sequence[Run], report: Path) -> None:
         return
     rows = json.loads((report / METRICS).read_text(encoding="utf-8"))
     for run in left:
-        recorded = _track_run(config, run, rows)
+        recorded = _track_run(config, run, rows, report)
         if recorded is None:
             break  # the others would wait for the same server
         done[run.directory.name] = recorded
     aside = report / f".{TRACKED}"
-    _write_json(aside, done)
+    write_rows(aside, done)
     aside.replace(file)
     if missed := [run.name for run in left if done.get(run.directory.name) != _can_be_tracked(run)]:
         logger.warning(
@@ -280,8 +268,10 @@ def _can_be_tracked(run: Run) -> bool:
     return run.manifest.get("mlflow_run") is not None
 
 
-def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) -> bool | None:
-    """Record a model's figures over all targets; None if that failed, False if it never can."""
+def _track_run(
+    config: ExperimentConfig, run: Run, rows: Sequence[MetricRow], report: Path
+) -> bool | None:
+    """Record a model's figures, the page and the plots; None if that failed, False if it never can."""
     if not _can_be_tracked(run):
         logger.warning(
             "%s was fitted while tracking was off or down, so no run of it can have the figures, which "
@@ -291,19 +281,23 @@ def _track_run(config: ExperimentConfig, run: Run, rows: Sequence[MetricRow]) ->
         return False
     asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
     dataset = dataset_name(config, run.fold)
-    mine = {
-        f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else ""): row["value"]
-        for row in rows
-        if (row["model"], row["dataset"], row["slice"]) == (run.name, dataset, "all")
-        and row["split"] in asked
-        and row["value"] is not None
-    }
+    mine: dict[str, float] = {}
+    for row in rows:
+        if (row["model"], row["dataset"], row["slice"]) != (run.name, dataset, "all"):
+            continue
+        name = f"{row['split']}/{row['metric']}" + (f"@{row['k']}" if row["k"] else "")
+        figures = {"": row["value"], "_low": row["low"], "_high": row["high"]}
+        if row["split"] in asked:
+            mine |= {name + end: value for end, value in figures.items() if value is not None}
     if not mine:
         return True
     settings = replace(tracker_settings(config, run.name), run_id=run.manifest["mlflow_run"])
     tracker = Tracker(settings)
     tracker.start_run({}, {})
     tracker.log_metrics(mine)
+    for path in (report / PAGE, report / PLOTS):
+        if path.exists():
+            tracker.log_artifact(path)
     tracker.finish()
     return None if tracker.failures else True
 
@@ -333,7 +327,3 @@ def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[str, Run]) -> s
 
 def _directory(config: ExperimentConfig, key: str) -> Path:
     return config.workspace / "reports" / key[:8]
-
-
-def _write_json(path: Path, rows: Sequence[Any] | dict[str, Any]) -> None:
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +15,21 @@ from recsys.manifest import is_current, stable_hash, stage_directory
 if TYPE_CHECKING:
     from torch import Tensor
 
-STAGE_VERSION: Final = 1
+    from recsys.data.sequences import Targets
+    from recsys.retrieval.index import Index
+
+logger = logging.getLogger(__name__)
+
+STAGE_VERSION: Final = 2
 ITEMS_AT_ONCE: Final = 65_536
 RECALL_QUERIES: Final = 1000
 RECALL_K: Final = 100
+TRADEOFF: Final = "tradeoff.json"
+"""In an index directory: every kind of index on these vectors, see `recsys/retrieval/tradeoff.py`."""
+MAP: Final = "map.parquet"
+"""In an index directory: items and histories in the plane, see `write_map`."""
+QUERIES: Final = "queries.npy"
+"""In an index directory: the query vectors of the histories on the map."""
 
 
 def index_directory(run: Run) -> Path:
@@ -63,6 +76,8 @@ def build(task: tuple[ExperimentConfig, str, str, Path]) -> dict[str, Any]:
         queries = sample_queries(run)
         if len(queries):
             recall_check(built, vectors, queries, RECALL_K)
+        measure_tradeoff(built, queries, directory)
+        write_map(run, vectors, queries, directory)
     built.save(directory)
     return built.facts()
 
@@ -83,19 +98,82 @@ def item_vectors(run: Run) -> Tensor:
 
 def sample_queries(run: Run) -> Tensor:
     """Return the query vectors of a seeded sample of validation targets, float32 [Q, D]."""
-    import numpy as np
     import torch
 
     from recsys.data.batches import history_batches
-    from recsys.data.sequences import Targets
     from recsys.models import EncoderModel
 
     assert isinstance(run.model, EncoderModel)
-    all_targets = run.split.validation
-    rng = np.random.default_rng(run.config.seed)
-    size = min(RECALL_QUERIES, len(all_targets))
-    chosen = np.sort(rng.choice(len(all_targets), size, replace=False))
-    targets = Targets(all_targets.user[chosen], all_targets.start[chosen], all_targets.end[chosen])
+    targets = sample_targets(run)
     batches = history_batches(run.store, targets, run.model.max_length, 128)
     parts = [run.model.encode_sequences(batch).float() for _, batch in batches]
     return torch.cat(parts) if parts else torch.empty(0, run.model.width)  # [Q, D]
+
+
+def sample_targets(run: Run) -> Targets:
+    """Return a seeded sample of validation targets, in their order."""
+    import numpy as np
+
+    from recsys.data.sequences import Targets
+
+    every = run.split.validation
+    rng = np.random.default_rng(run.config.seed)
+    chosen = np.sort(rng.choice(len(every), min(RECALL_QUERIES, len(every)), replace=False))
+    return Targets(every.user[chosen], every.start[chosen], every.end[chosen])
+
+
+def measure_tradeoff(built: Index, queries: Tensor, directory: Path) -> None:
+    """Write what every kind of index would cost and find here, if the configuration wants it."""
+    from recsys.errors import MissingExtraError
+    from recsys.retrieval.tradeoff import measure_kinds
+
+    config = built.config
+    wanted = config.tradeoff == "on" or (
+        config.tradeoff == "auto" and built.n_items < config.exact_below
+    )
+    if not wanted or not len(queries):
+        return
+    try:
+        rows = measure_kinds(built, queries, RECALL_K)
+    except MissingExtraError as error:
+        if config.tradeoff == "on":
+            raise
+        logger.warning("The kinds of index are not compared: %s", error)
+        return
+    (directory / TRADEOFF).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def write_map(run: Run, vectors: Tensor, queries: Tensor, directory: Path) -> None:
+    """Write items and sampled histories in the plane, and the vectors of those histories.
+
+    Columns: `kind` (item or history), `item` int32 (0 for a history), `user` int32 (-1 for an item),
+    `events` int64 (training events of the item, events before the history's target), `x`, `y` of the
+    map of neighbourhoods, `pca_x`, `pca_y` of the two widest directions, float32. A history stands
+    amid the items that it scores highest on the map, and at its own vector in the other.
+    """
+    import numpy as np
+    import polars as pl
+    import torch
+
+    from recsys.data.sequences import TrainingData
+    from recsys.retrieval.layout import NEIGHBOURS, amid, nearest, neighbourhood_map, principal
+
+    items, targets = vectors[1:], sample_targets(run)
+    counts = TrainingData(run.store, run.split.train_end).item_counts()[1:]
+    places = neighbourhood_map(items, torch.from_numpy(counts), run.config.seed)  # [N, 2]
+    flat, _ = principal(torch.cat([items, queries]), fitted_to=len(items))  # [N + Q, 2]
+    near, likeness = nearest(queries, items, NEIGHBOURS)
+    among = amid(places, near, torch.zeros_like(likeness))  # [Q, 2]
+    columns = torch.cat([torch.cat([places, among]), flat], dim=1).numpy()  # [N + Q, 4]
+    n, q = len(items), len(queries)
+    frame = pl.DataFrame(
+        {
+            "kind": ["item"] * n + ["history"] * q,
+            "item": np.concatenate([np.arange(1, n + 1), np.zeros(q)]).astype(np.int32),
+            "user": np.concatenate([np.full(n, -1), targets.user]).astype(np.int32),
+            "events": np.concatenate([counts, targets.start - run.store.offsets[targets.user]]),
+            **{name: columns[:, i] for i, name in enumerate(("x", "y", "pca_x", "pca_y"))},
+        }
+    )
+    frame.write_parquet(directory / MAP)
+    np.save(directory / QUERIES, queries.numpy())

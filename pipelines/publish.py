@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 3
+STAGE_VERSION: Final = 4
 PUBLISHED: Final = "published.json"
 """In the directory of bundles: which one was published last, from what."""
 
@@ -203,6 +203,7 @@ def _register(run: Run, path: Path) -> str | None:
     )
     tracker = Tracker(settings)
     tracker.start_run({}, {"stage": "publish"})
+    tracker.describe(path)
     manifest = read_manifest(path)
     tags = {
         "bundle": str(path),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from pipelines.promote import Promotion
+
 TABLE_WIDTH: Final = 132
 COLUMNS: Final = (("HR", 10), ("NDCG", 10), ("MRR", None), ("coverage", 10))
 """Metric and cut-off of each column; names are compared without case."""
@@ -115,6 +117,45 @@ def comparison_lines(comparisons: list[Row], dataset: str, split: str) -> list[s
         if (row["dataset"], row["split"], row["k"]) == (dataset, split, TESTED[1])
         and row["metric"].lower() == TESTED[0].lower()
     ]
+
+
+def print_promotion(outcome: Promotion, console: Console) -> None:
+    """Print what was compared and what became of it."""
+    from rich.table import Table
+
+    if outcome.guards:
+        table = Table(box=None, pad_edge=False)
+        headings = (
+            "metric",
+            "candidate",
+            "champion",
+            "difference",
+            "lower limit",
+            "allowed",
+            "users",
+            "",
+        )
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading in ("metric", "") else "right")
+        for guard in outcome.guards:
+            figures = (guard.candidate, guard.champion)
+            signed = (guard.difference, guard.low, guard.allowed)
+            table.add_row(
+                guard.metric,
+                *(f"{value:.4f}" for value in figures),
+                *(f"{value:+.4f}" for value in signed),
+                f"{guard.users:,}",
+                "not worse" if guard.passed else "may be worse",
+            )
+        console.print(table)
+    before = "no champion before" if outcome.champion is None else f"before: {outcome.champion}"
+    if outcome.promoted:
+        verdict = f"version {outcome.candidate} is now the champion ({before})"
+    elif outcome.guards:
+        verdict = f"refused: version {outcome.champion} stays the champion"
+    else:
+        verdict = f"version {outcome.candidate} is the champion already"
+    console.print(f"{outcome.model}: {verdict}", highlight=False, markup=False, soft_wrap=True)
 
 
 def own_command() -> str:

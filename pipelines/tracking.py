@@ -133,6 +133,16 @@ class Tracker:
 
         self._attempt(f"log {path.name}", log)
 
+    def describe(self, bundle: Path) -> None:
+        """Write into a bundle what makes it an MLflow model; see `pipelines/scoring.py`."""
+
+        def describe() -> None:
+            from pipelines.scoring import describe_model
+
+            describe_model(bundle, self.run_id)
+
+        self._attempt("describe the bundle", describe)
+
     def register(self, model: str, path: Path, alias: str, tags: Mapping[str, str]) -> str | None:
         """Add a bundle to the model registry, let `alias` name it, and return its version.
 

@@ -19,6 +19,10 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
+Guard = Annotated[str, Field(pattern=r"^(hr|recall|ndcg|mrr|map|precision)@[1-9][0-9]*$")]
+"""An accuracy metric with its cut-off, such as `ndcg@10`."""
+
+
 class FeaturesConfig(Section):
     """What is computed of the training events beside what every model may need."""
 
@@ -45,6 +49,8 @@ class IndexConfig(Section):
     """IVF cells visited; an eighth of `lists` by default."""
     pq_bytes: int = Field(32, ge=1)
     gpu: Literal["auto", "on", "off"] = "auto"
+    tradeoff: Literal["auto", "on", "off"] = "auto"
+    """Build every kind and measure recall, latency and memory; `auto`: below `exact_below` items."""
 
 
 class EvaluationConfig(Section):
@@ -81,6 +87,15 @@ class PublishConfig(Section):
     """Newest events of every user that travel in the bundle."""
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
+    guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [
+        "ndcg@10",
+        "hr@10",
+    ]
+    """Metrics in which a candidate must not be worse than the champion to be promoted."""
+    guard_margin: float = Field(0.02, ge=0, lt=1)
+    """What still counts as not worse, as a share of the champion's value."""
+    guard_level: float = Field(0.95, gt=0.5, lt=1)
+    """How sure that must be: one-sided, by the paired differences over users."""
 
 
 class RayConfig(Section):

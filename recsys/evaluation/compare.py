@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TypedDict
+from statistics import NormalDist
+from typing import Final, TypedDict
 
 import numpy as np
 
 from recsys.config import EvaluationConfig
 from recsys.errors import ArtifactError, ConfigError
+from recsys.evaluation.by_user import UserValues, differences
 from recsys.evaluation.intervals import bootstrap, user_means
 from recsys.evaluation.metrics import Float64, Key, target_metrics
 from recsys.evaluation.significance import holm, permutation_test
 from recsys.evaluation.targets_file import read_targets, targets_path
 from recsys.schema import SplitName
+
+MANY_USERS: Final = 20_000
+"""Beyond, resampling a difference takes seconds and tells no more than its limit."""
 
 
 class Comparison(TypedDict):
@@ -74,6 +79,62 @@ def compare_models(
         for column, key in enumerate(keys)
         for pair, figure, adjusted in zip(pairs, figures, corrected, strict=True)
     ]
+
+
+def compare_values(
+    values: Mapping[str, UserValues],
+    pairs: Sequence[tuple[str, str]],
+    key: Key,
+    config: EvaluationConfig,
+    *,
+    split_name: SplitName = "test",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Return the difference of one metric for the given pairs, whatever reports they come from.
+
+    The same as `compare_models` gives for the same pairs, with p corrected over them. With more than
+    `MANY_USERS` users the interval and the test are the normal limits of the same two, to which they
+    then agree in all that is shown: the bootstrap's mean +- z sd / sqrt(U), and for the sign flips the
+    sum over the root of the sum of squares.
+
+    Raises:
+        ArtifactError: two models of a pair were evaluated on different targets.
+    """
+    found = []
+    for one, other in pairs:
+        try:
+            difference = differences(values[one], values[other])
+        except ArtifactError as error:
+            raise ArtifactError(f"{one} and {other}: {error}") from error
+        found.append((*_paired(difference, config, seed), len(difference)))
+    corrected: Sequence[float] = holm(np.array([row[3] for row in found])).tolist() if found else []
+    return [
+        _comparison(key, pair, (mean, low, high, p, adjusted), split_name, users)
+        for pair, (mean, low, high, p, users), adjusted in zip(pairs, found, corrected, strict=True)
+    ]
+
+
+def _paired(
+    difference: Float64, config: EvaluationConfig, seed: int
+) -> tuple[float, float, float, float]:
+    """Return `(mean, low, high, p)` of differences by user [U]."""
+    if len(difference) > MANY_USERS:
+        return normal_limit(difference, config.level)
+    column = difference[:, None]
+    rng = np.random.default_rng((seed, 0))
+    low, high = bootstrap(column, config.bootstrap, config.level, rng)
+    p = permutation_test(column, config.permutations, np.random.default_rng((seed, 1)))
+    return float(difference.mean()), float(low[0]), float(high[0]), float(p[0])
+
+
+def normal_limit(difference: Float64, level: float) -> tuple[float, float, float, float]:
+    """Return `(mean, low, high, p)` of many differences by user [U], see `compare_values`."""
+    normal = NormalDist()
+    mean, n = float(difference.mean()), len(difference)
+    reach = normal.inv_cdf(0.5 + level / 2) * float(difference.std()) / n**0.5
+    squares = float((difference**2).sum())
+    p = 1.0 if squares == 0 else 2 * normal.cdf(-abs(float(difference.sum())) / squares**0.5)
+    return mean, mean - reach, mean + reach, p
 
 
 def _pairs(models: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:

@@ -24,7 +24,8 @@ from recsys.evaluation.beyond import (
 )
 from recsys.evaluation.intervals import bootstrap, jackknife, mean_over_users, user_means
 from recsys.evaluation.metrics import Float64, Key, target_metrics
-from recsys.evaluation.ranking import Progress, RankedTargets, rank_targets
+from recsys.evaluation.ranked import RankedTargets
+from recsys.evaluation.ranking import Progress, rank_targets
 from recsys.evaluation.slices import slice_targets
 from recsys.evaluation.targets_file import targets_path, write_targets
 from recsys.models.contract import Model

@@ -157,6 +157,27 @@ def target_metrics(ranks: Float64, offsets: Int64, ks: Sequence[int]) -> dict[Ke
     return values
 
 
+def target_metric(ranks: Float64, offsets: Int64, key: Key) -> Float64:
+    """Return one accuracy metric at one cut-off, float64 [T]: a column of `target_metrics`."""
+    places = Places.of(ranks, offsets)
+    match key:
+        case "hr", int(k):
+            return hit_rate(places, k)
+        case "recall", int(k):
+            return recall(places, k)
+        case "ndcg", int(k):
+            return ndcg(places, k)
+        case "mrr", k:
+            return reciprocal_rank(places, k)
+        case "map", int(k):
+            return average_precision(places, k)
+        case "precision", int(k):
+            return precision(places, k)
+        case "r_precision", None:
+            return r_precision(places)
+    raise ValueError(f"{key} is no accuracy metric with a value for every target")
+
+
 def _share(part: Float64, whole: npt.NDArray[np.generic]) -> Float64:
     """Divide; NaN where there is nothing to divide by."""
     out = np.full(len(part), np.nan)

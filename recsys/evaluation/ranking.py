@@ -20,6 +20,7 @@ from recsys.config import EvaluationConfig
 from recsys.data.batches import pack_histories
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 from recsys.errors import DataError
+from recsys.evaluation.ranked import RankedTargets
 from recsys.models.contract import EncoderModel, Model
 from recsys.retrieval.blocks import block_rows, block_workers, map_blocks, multiply
 from recsys.retrieval.exclusion import Exclusion, Histories
@@ -28,44 +29,6 @@ from recsys.retrieval.topk import topk_rows
 Float64 = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called as `progress(targets done, targets in all)` after every block."""
-
-
-@dataclass(frozen=True)
-class RankedTargets:
-    """One row per target that has at least one relevant item.
-
-    Attributes:
-        index: int64 [T], the row of the target in the `Targets` that were ranked; ascending.
-        user: int32 [T].
-        history_length: int64 [T], events before the target.
-        offsets: int64 [T + 1]; target t owns `offsets[t]:offsets[t + 1]` of the next two.
-        items: int32 [P], the distinct relevant items, by rank, then by index.
-        ranks: float64 [P], their ranks among all permitted items, from 1; infinite for an item that
-            the exclusion forbids (only with `repeats: miss`).
-        top: int32 [T, L], the best permitted items, best first, filled up with 0 (PAD).
-        n_targets: targets that were asked for.
-        dropped: targets left out because the exclusion forbids all their items (or they have none).
-        forbidden: relevant items that the exclusion forbids, of all targets.
-    """
-
-    index: Int64
-    user: Int32
-    history_length: Int64
-    offsets: Int64
-    items: Int32
-    ranks: Float64
-    top: Int32
-    n_targets: int
-    dropped: int
-    forbidden: int
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @property
-    def n_relevant(self) -> Int64:
-        """Relevant items per target, int64 [T]."""
-        return np.diff(self.offsets)
 
 
 @torch.no_grad()

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from recsys.evaluation.compare import Comparison
-from recsys.evaluation.evaluate import MetricRow
-from recsys.evaluation.page import (
-    Bar,
-    Cell,
-    chart,
-    facts,
-    folded,
-    heading,
-    page,
-    paragraph,
-    table,
+from recsys.evaluation.background import Background
+from recsys.evaluation.data_charts import (
+    data_figures,
+    map_figure,
+    retrieval_figures,
+    training_figures,
 )
+from recsys.evaluation.metric_charts import (
+    beyond,
+    by_slice,
+    cost,
+    curves,
+    exposed,
+    paired,
+    standing,
+    won,
+)
+from recsys.evaluation.names import label, nearest_k
+from recsys.evaluation.page import Cell, facts, folded, heading, page, paragraph, table
+from recsys.evaluation.report_tables import (
+    comparison_table,
+    cost_table,
+    drift_table,
+    example_table,
+    flatten,
+    measured,
+    model_table,
+    plain,
+    slice_table,
+    training_table,
+)
+from recsys.evaluation.svg import Figure, drawing
 
-LABELS: Final = {
-    "hr": "HR",
-    "recall": "Recall",
-    "ndcg": "NDCG",
-    "mrr": "MRR",
-    "map": "MAP",
-    "precision": "Precision",
-    "r_precision": "R-precision",
-    "coverage": "Coverage",
-    "gini": "Gini",
-    "novelty": "Novelty",
-    "ild": "Intra-list distance",
-}
-LOWER_IS_BETTER: Final = ("gini",)
-PREFERRED_K: Final = 10
+if TYPE_CHECKING:
+    from recsys.evaluation.compare import Comparison
+    from recsys.evaluation.evaluate import MetricRow
+
 COMPARED: Final = ("ndcg", "hr", "mrr")
+CHARTED: Final = "ndcg"
 
 NOTES: Final = """\
 Every target is ranked against the whole catalogue, less what the exclusion rule forbids; items with \
@@ -61,6 +70,7 @@ def write_report(
     comparisons: Sequence[Mapping[str, Any] | Comparison],
     leakage: Mapping[str, Mapping[str, Any]] | None = None,
     training: Sequence[Mapping[str, str]] = (),
+    background: Background | None = None,
 ) -> None:
     """Write the report of all data sets and splits in `rows` to `path`.
 
@@ -72,18 +82,22 @@ def write_report(
         comparisons: rows of `compare_models`; a `dataset` key tells folds apart where there is one.
         leakage: name of a fold -> its leakage table, nested mappings are flattened.
         training: a row for every learned model, heading -> text, all with the same headings.
+        background: what is drawn around the metrics.
     """
+    background = background or Background()
     parts = [heading(title, 1), facts(about.items())]
     for exam in dict.fromkeys((row["dataset"], row["split"]) for row in rows):
         mine = [row for row in rows if (row["dataset"], row["split"]) == exam]
         compared = [
             row for row in comparisons if (row.get("dataset", exam[0]), row["split"]) == exam
         ]
-        parts += _exam_parts(exam, mine, compared)
-    if training:
-        parts += [heading("Training"), _training_table(training)]
+        parts += _exam_parts(exam, mine, compared, background)
+    if training or background.histories:
+        parts += [heading("Training"), *([training_table(training)] if training else [])]
+        parts.append(drawing(training_figures(background.histories)))
+    parts += _background_parts(background)
     for name, counts in (leakage or {}).items():
-        cells = [[Cell(key), Cell(_plain(value))] for key, value in _flatten(counts)]
+        cells = [[Cell(key), Cell(plain(value))] for key, value in flatten(counts)]
         parts += [
             heading(f"Leakage: {name}"),
             table("What the held-out part shares with training", ["", "value"], cells),
@@ -93,150 +107,79 @@ def write_report(
 
 
 def _exam_parts(
-    exam: Exam, rows: Sequence[MetricRow], comparisons: Sequence[Mapping[str, Any]]
+    exam: Exam,
+    rows: Sequence[MetricRow],
+    comparisons: Sequence[Mapping[str, Any]],
+    background: Background,
 ) -> list[str]:
     whole = {(row["model"], row["metric"], row["k"]): row for row in rows if row["slice"] == "all"}
     models = list(dict.fromkeys(row["model"] for row in rows))
     ks = sorted({row["k"] for row in rows if row["k"] is not None})
-    k = min(ks, key=lambda value: (abs(value - PREFERRED_K), value))
+    k = nearest_k(ks)
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    headline = [*_measured(metrics, [k], whole), *_measured(metrics, [None], whole)]
-    parts = [heading(f"{exam[0]}: {exam[1]}")]
-    parts.append(_model_table(f"At k = {k}", models, headline, whole))
-    parts += [_bars(metric, k, models, whole) for metric in ("ndcg", "hr")]
+    headline = [*measured(metrics, [k], whole), *measured(metrics, [None], whole)]
     everything = [
-        _model_table(_label(metric), models, _measured([metric], [*ks, None], whole), whole)
+        model_table(label(metric), models, measured([metric], [*ks, None], whole), whole)
         for metric in metrics
     ]
-    parts.append(folded("All cut-offs", "".join(everything)))
+    parts = [
+        heading(f"{exam[0]}: {exam[1]}"),
+        model_table(f"At k = {k}", models, headline, whole),
+        drawing([*_some(*(standing(rows, metric, k) for metric in ("ndcg", "hr"))), *curves(rows)]),
+        folded("All cut-offs", "".join(everything)),
+    ]
     if comparisons:
         chosen = [row for row in comparisons if row["metric"] in COMPARED and row["k"] == k]
-        parts += [heading("Which model is better", 3), _comparison_table(chosen)]
-        parts.append(folded("All metrics and cut-offs", _comparison_table(comparisons)))
-    parts += [heading("For whom", 3), _slice_table("ndcg", k, models, rows)]
-    parts.append(folded("The same by hit rate", _slice_table("hr", k, models, rows)))
+        drawn = [paired(comparisons, CHARTED, k), won(_of(background.wins, exam), CHARTED, k)]
+        parts += [heading("Which model is better", 3), drawing(_some(*drawn))]
+        parts.append(comparison_table(chosen))
+        parts.append(folded("All metrics and cut-offs", comparison_table(comparisons)))
+    parts += [heading("For whom", 3), drawing(_some(by_slice(rows, CHARTED, k)))]
+    parts.append(slice_table(CHARTED, k, models, rows))
+    parts.append(folded("The same by hit rate", slice_table("hr", k, models, rows)))
+    return parts + _beside_parts(exam, rows, background, k)
+
+
+def _beside_parts(
+    exam: Exam, rows: Sequence[MetricRow], background: Background, k: int
+) -> list[str]:
+    """Return what belongs to an exam beside its accuracy: cost, bias, users looked at."""
+    parts = []
+    if costs := _of(background.costs, exam):
+        parts += [heading("At what cost", 3), drawing(cost(rows, costs, CHARTED, k))]
+        parts.append(cost_table(costs))
+    figures = [*beyond(rows, k), *_some(exposed(_of(background.exposure, exam), k))]
+    if figures:
+        parts += [heading("Beyond accuracy", 3), drawing(figures)]
+    if examples := background.examples.get(exam):
+        parts.append(heading("Looked inside", 3))
+        parts += [folded(example.title, example_table(example)) for example in examples]
     return parts
 
 
-def _measured(
-    metrics: Sequence[str],
-    cuts: Sequence[int | None],
-    whole: Mapping[tuple[str, str, int | None], MetricRow],
-) -> list[tuple[str, int | None]]:
-    """Return the metrics and cut-offs that exist; None is a metric's figure without a cut-off."""
-    known = {(metric, k) for _, metric, k in whole}
-    return [(metric, k) for metric in metrics for k in cuts if (metric, k) in known]
-
-
-def _model_table(
-    caption: str,
-    models: Sequence[str],
-    columns: Sequence[tuple[str, int | None]],
-    whole: Mapping[tuple[str, str, int | None], MetricRow],
-) -> str:
-    body = []
-    for model in models:
-        cells = [Cell(model)]
-        for metric, k in columns:
-            rivals = [whole[m, metric, k] for m in models if (m, metric, k) in whole]
-            row = whole.get((model, metric, k))
-            cells.append(Cell("") if row is None else _figure(row, _is_best(row, rivals)))
-        users = [whole[model, *column]["users"] for column in columns if (model, *column) in whole]
-        body.append([*cells, Cell(str(max(users, default=0)))])
-    header = ["model", *(_label(metric, k) for metric, k in columns), "users"]
-    return table(f"{caption}; below each value its interval; the best is marked", header, body)
-
-
-def _is_best(row: MetricRow, rivals: Sequence[MetricRow]) -> bool:
-    known = [rival["value"] for rival in rivals if rival["value"] is not None]
-    if row["value"] is None or len(known) < 2:
-        return False
-    return row["value"] == (min(known) if row["metric"] in LOWER_IS_BETTER else max(known))
-
-
-def _bars(
-    metric: str,
-    k: int,
-    models: Sequence[str],
-    whole: Mapping[tuple[str, str, int | None], MetricRow],
-) -> str:
-    rows = [whole[model, metric, k] for model in models if (model, metric, k) in whole]
-    bars = [
-        Bar(row["model"], row["value"], row["low"], row["high"])
-        for row in rows
-        if row["value"] is not None
-    ]
-    return chart(_label(metric, k), bars) if bars else ""
-
-
-def _slice_table(metric: str, k: int, models: Sequence[str], rows: Sequence[MetricRow]) -> str:
-    mine = {
-        (row["slice"], row["model"]): row
-        for row in rows
-        if row["metric"] == metric and row["k"] == k
-    }
-    body = []
-    for name in dict.fromkeys(part for part, _ in mine):
-        rivals = [mine[name, model] for model in models if (name, model) in mine]
-        cells = [_figure(row, _is_best(row, rivals)) for row in rivals]
-        body.append([Cell(name), Cell(str(rivals[0]["users"])), *cells])
-    caption = f"{_label(metric, k)} by part of the targets"
-    return table(caption, ["slice", "users", *models], body)
-
-
-def _comparison_table(comparisons: Iterable[Mapping[str, Any]]) -> str:
-    body = [
-        [
-            Cell(f"{row['model_a']} - {row['model_b']}"),
-            Cell(_label(row["metric"], row["k"])),
-            Cell(f"{row['difference']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}"),
-            Cell(_p(row["p"])),
-            Cell(_p(row["p_holm"]), kind="best" if row["p_holm"] < 0.05 else ""),
-            Cell(str(row["users"])),
+def _background_parts(background: Background) -> list[str]:
+    """Return what belongs to the whole report: search, map, data."""
+    parts = []
+    if background.retrieval:
+        drawn = [
+            f for name, rows in background.retrieval.items() for f in retrieval_figures(name, rows)
         ]
-        for row in comparisons
-    ]
-    header = ["models", "metric", "difference", "p", "p corrected", "users"]
-    return table("Differences by user; marked where the corrected p is below .05", header, body)
+        parts += [heading("Retrieval"), drawing(drawn)]
+    if background.maps:
+        maps = [map_figure(name, m.places, m.attribute) for name, m in background.maps.items()]
+        parts += [heading("Embedding map"), drawing(maps)]
+    for name, found in background.profiles.items():
+        parts += [
+            heading(f"Data: {name}"),
+            drawing(data_figures(found)),
+            drift_table(found["drift"]),
+        ]
+    return parts
 
 
-def _training_table(rows: Sequence[Mapping[str, str]]) -> str:
-    body = [[Cell(text) for text in row.values()] for row in rows]
-    return table("Learned models; padding: places of a batch without an event", [*rows[0]], body)
+def _of(rows: Sequence[Mapping[str, Any]], exam: Exam) -> list[Mapping[str, Any]]:
+    return [row for row in rows if (row["dataset"], row["split"]) == exam]
 
 
-def _figure(row: MetricRow, best: bool) -> Cell:
-    interval = ""
-    if row["low"] is not None and row["high"] is not None:
-        interval = f"{_number(row['low'])} to {_number(row['high'])}"
-    return Cell(_number(row["value"]), interval, "best" if best else "")
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
-def _label(metric: str, k: int | None = None) -> str:
-    name = LABELS.get(metric, metric)
-    return name if k is None else f"{name}@{k}"
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _flatten(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in counts.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{name}: ")
-        else:
-            flat.append((name, value))
-    return flat
+def _some(*figures: Figure | None) -> list[Figure]:
+    return [figure for figure in figures if figure is not None]

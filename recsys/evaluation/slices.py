@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.sequences import Int64, SequenceStore, Split
-from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.ranked import RankedTargets
 
 Bools = npt.NDArray[np.bool_]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsys.errors import ArtifactError
-from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.ranked import RankedTargets
 from recsys.schema import SplitName
 
 FACTS = b"recsys"
+ROWS_TOGETHER = 1 << 16
+"""Rows of a row group: one target of a million is then found by reading a few megabytes."""
 
 
 def targets_path(directory: Path, model: str, split_name: SplitName) -> Path:
@@ -49,39 +52,49 @@ def write_targets(path: Path, ranked: RankedTargets) -> None:
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({FACTS: json.dumps(facts)}), path)
+    described = table.replace_schema_metadata({FACTS: json.dumps(facts)})
+    pq.write_table(described, path, row_group_size=ROWS_TOGETHER)
 
 
 def read_targets(path: Path) -> RankedTargets:
     """Read what `write_targets` wrote; `ArtifactError` if it is missing or something else."""
+    table = read_columns(path)
+    facts: dict[str, int] = json.loads(table.schema.metadata[FACTS])
+    length = table.schema.field("top").type.list_size
+    n_relevant = flat(table, "n_relevant")
+    return RankedTargets(
+        index=flat(table, "target"),
+        user=flat(table, "user"),
+        history_length=flat(table, "history_length"),
+        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
+        items=flat(table, "items"),
+        ranks=flat(table, "ranks"),
+        top=flat(table, "top").reshape(-1, length),
+        **facts,
+    )
+
+
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Return some columns, or all, as a PyArrow table of one chunk; the lists are most of the file.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or something else.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the evaluate stage")
     try:
-        table = pq.read_table(path).combine_chunks()
-    except pa.ArrowInvalid as error:
+        if FACTS not in (pq.read_schema(path).metadata or {}):
+            raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        return table.combine_chunks()
+    except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path} is no Parquet file ({error}); evaluate again") from error
-    metadata = table.schema.metadata or {}
-    if FACTS not in metadata:
-        raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
-    facts: dict[str, int] = json.loads(metadata[FACTS])
-    length = table.schema.field("top").type.list_size
-    n_relevant = _flat(table, "n_relevant")
-    return RankedTargets(
-        index=_flat(table, "target"),
-        user=_flat(table, "user"),
-        history_length=_flat(table, "history_length"),
-        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
-        items=_flat(table, "items"),
-        ranks=_flat(table, "ranks"),
-        top=_flat(table, "top").reshape(-1, length),
-        **facts,
-    )
 
 
-def _flat(table: Any, column: str) -> Any:
+def flat(table: Any, column: str) -> Any:
     """Return a column's values as NumPy; of a list column all values, one list after another."""
     array = table.column(column).combine_chunks()
     return (array.flatten() if hasattr(array, "flatten") else array).to_numpy(zero_copy_only=False)

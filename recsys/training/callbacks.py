@@ -12,6 +12,7 @@ import pytorch_lightning as lightning
 from safetensors.torch import save_file
 
 from recsys.training.module import TrainingModule
+from recsys.training.resources import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         self.rows: list[EpochRow] = []
         self.best: tuple[float, int] = (float("-inf"), -1)
         self._failed = 0
+        self._resources = Resources()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know, as plain values."""
@@ -88,7 +90,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
             row |= self.validate(pl_module)
             row["validation_seconds"] = time.perf_counter() - began
             self._remember(row, epoch, pl_module, trainer)
-        self.rows.append(row)
+        self.rows.append(row := row | self._resources.read())
         if self._is_over():
             trainer.should_stop = True
         self._save(trainer)

@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys.evaluation.intervals import user_means
 from recsys.evaluation.metrics import Float64, Places, hit_rate, ndcg
-from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.ranked import RankedTargets
 
 CUTOFF = 10
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys.evaluation.evaluate import MetricRow
-from recsys.evaluation.page import Bar, Cell, chart, table
+from recsys.evaluation.page import Cell, table
 from recsys.evaluation.report import write_report
 
 
@@ -163,12 +163,6 @@ def test_folds_do_not_mix(tmp_path: Path) -> None:
     assert "0.7777" in second
     assert "-0.1500" in first
     assert "-0.1500" not in second
-
-
-def test_chart_draws_bars_and_whiskers_in_proportion() -> None:
-    drawn = chart("x", [Bar("a", 0.5, 0.25, 1.0), Bar("b", 0.25, None, None)])
-    assert re.findall(r'class="bar".*?width="([\d.]+)"', drawn) == ["210.0", "105.0"]
-    assert drawn.count('class="whisker"') == 3
 
 
 def test_table_escapes_its_cells() -> None:

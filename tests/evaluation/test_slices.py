@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.data.sequences import SequenceStore, Split, Targets
-from recsys.evaluation.ranking import RankedTargets
+from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.slices import frequency_classes, head_limit, history_bins, slice_targets
 
 

@@ -170,6 +170,7 @@ class Server:
         self.down = False
         self.logged: dict[str, dict[str, float]] = {}
         self.asked: list[str] = []
+        self.kept: list[str] = []
 
     def __call__(self, settings: Any) -> Server:
         self.run_id = settings.run_id
@@ -183,6 +184,10 @@ class Server:
     def log_metrics(self, metrics: dict[str, float]) -> None:
         if not self.down:
             self.logged[self.run_id] = metrics
+
+    def log_artifact(self, path: Path) -> None:
+        assert path.exists()
+        self.kept.append(f"{self.run_id}: {path.name}")
 
     def finish(self) -> None: ...
 
@@ -218,6 +223,8 @@ def test_figures_are_added_to_the_models_own_tracking_run(
     assert set(server.logged) == {"id of markov", "id of sasrec"}
     figures = server.logged["id of markov"].keys()
     assert {"test/ndcg@10", "test/mrr", "validation/ndcg@10"} <= figures
+    assert {"test/ndcg@10_low", "test/ndcg@10_high"} <= figures
+    assert server.kept[:2] == ["id of markov: report.html", "id of markov: plots"]
     [said] = [record.message for record in caplog.records]
     assert said.startswith("pop was fitted while tracking was off or down")
     evaluate(config)

@@ -1,0 +1,107 @@
+"""One metric by user, from the rows that an evaluation keeps, and who wins between two models."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recsys.data.sequences import Int32, Int64
+from recsys.errors import ArtifactError
+from recsys.evaluation.intervals import user_means
+from recsys.evaluation.metrics import Float64, Key, target_metric
+from recsys.evaluation.targets_file import flat, read_columns
+
+
+@dataclass(frozen=True)
+class UserValues:
+    """A model's metric by user.
+
+    Attributes:
+        user: int32 [U], ascending.
+        value: float64 [U], the mean over the user's targets.
+        targets: hash of the targets that were ranked; only equal ones can be compared.
+        n_targets: how many.
+    """
+
+    user: Int32
+    value: Float64
+    targets: str
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class UserRanks:
+    """What every accuracy metric of a file of rows follows from.
+
+    Attributes:
+        user: int32 [T], whose target each is.
+        offsets: int64 [T + 1]; target t owns `offsets[t]:offsets[t + 1]` of the ranks.
+        ranks: float64 [P], of the relevant items.
+        targets: hash of the targets that were ranked.
+    """
+
+    user: Int32
+    offsets: Int64
+    ranks: Float64
+    targets: str
+
+    def values(self, key: Key) -> UserValues:
+        """Return the metric and cut-off `key` by user."""
+        values = target_metric(self.ranks, self.offsets, key)
+        user, means = user_means(values[:, None], self.user)
+        return UserValues(user, means[:, 0], self.targets, len(values))
+
+
+def read_user_ranks(path: Path) -> UserRanks:
+    """Return the ranks in a file of rows per target, without its lists.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    table = read_columns(path, ("target", "user", "n_relevant", "ranks"))
+    user, index = flat(table, "user"), flat(table, "target")
+    digest = hashlib.sha256(index.tobytes() + user.tobytes()).hexdigest()
+    offsets = np.concatenate([[0], np.cumsum(flat(table, "n_relevant"))]).astype(np.int64)
+    return UserRanks(user, offsets, flat(table, "ranks"), digest)
+
+
+def user_values(path: Path, key: Key) -> UserValues:
+    """Return one metric of every user in a file of rows per target; see `read_user_ranks`."""
+    return read_user_ranks(path).values(key)
+
+
+@dataclass(frozen=True)
+class Wins:
+    """How many users one model serves better than another, equally, and worse."""
+
+    better: int
+    equal: int
+    worse: int
+
+
+def differences(one: UserValues, other: UserValues) -> Float64:
+    """Return `one` less `other` by user, float64 [U].
+
+    Raises:
+        ArtifactError: they were measured on different targets.
+    """
+    if one.targets != other.targets:
+        raise ArtifactError(
+            "the two were evaluated on different targets, so their users cannot be paired; evaluate "
+            "both with the same data, split and exclusion"
+        )
+    return np.asarray(one.value - other.value, dtype=np.float64)
+
+
+def wins(difference: Float64) -> Wins:
+    """Count users by the sign of their difference; differences of rounding alone are equal.
+
+    >>> wins(np.array([0.5, 0.0, -0.1, 0.2]))
+    Wins(better=2, equal=1, worse=1)
+    """
+    better = int((difference > 1e-12).sum())
+    worse = int((difference < -1e-12).sum())
+    return Wins(better, len(difference) - better - worse, worse)
