@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
 from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
@@ -37,8 +38,10 @@ def publish(config: ExperimentConfig, report: Path) -> Path:
     """Write the bundle of `publish.model`, or of the best one in the report, and return its path.
 
     The new version is registered in MLflow under the bundle's experiment name, with the alias
-    `publish.alias`. Where the registry could not be reached, the next run tries again.
+    `publish.alias`. Where the registry could not be reached, the next run tries again. With
+    `feast.enabled` the feature store is filled, too.
     """
+    fill_feature_store(config)
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     name = config.publish.model or best_model(config, rows)
     run = tested_run(config, name, last_fold(config))

@@ -22,6 +22,7 @@ from recsys.config.data import (
 from recsys.config.experiment import (
     EvaluationConfig,
     ExperimentConfig,
+    FeastConfig,
     IndexConfig,
     PublishConfig,
     RayConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "ExperimentConfig",
+    "FeastConfig",
     "FilterConfig",
     "GlobalTimeSplit",
     "IndexConfig",
