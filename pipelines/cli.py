@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
+from pipelines.serve import keys_app, serve
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Public data sets that have a preset.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
 Overrides = Annotated[
@@ -98,17 +100,7 @@ def publish(config: Config, overrides: Overrides = None) -> None:
     _run_stage("publish", config, overrides)
 
 
-@app.command()
-def serve(
-    bundle: BundlePath,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-) -> None:
-    """Answer POST /v1/recommend from a bundle until interrupted."""
-    from pipelines.publish import find_bundle
-    from serving.server import serve as serve_bundle
-
-    serve_bundle(find_bundle(bundle), host=host, port=port)
+app.command()(serve)
 
 
 @app.command()
@@ -133,8 +125,8 @@ def recommend(
     """Print the list for one history or user."""
     if (history is None) == (user is None):
         raise typer.BadParameter("give either --history or --user")
-    from pipelines.publish import find_bundle
     from recsys.bundle import load_bundle
+    from recsys.published import find_bundle
     from recsys.recommender import Query, Recommender
 
     recommender = Recommender(load_bundle(find_bundle(bundle)))

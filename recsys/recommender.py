@@ -55,6 +55,8 @@ class Query:
         repeat_window: leave out the items of the newest so many events of the history, at least 1, and
             let older ones come again; unknown items count as events. Not together with
             `exclude_seen=False`.
+        before: items of events before those of the history, oldest first, which the model does not read;
+            they are excluded as the history is.
     """
 
     history: Sequence[str] | None = None
@@ -66,6 +68,7 @@ class Query:
     allow: Sequence[str] | None = None
     exclude_seen: bool | None = None
     repeat_window: int | None = None
+    before: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class _Resolved:
 
 
 class Recommender:
-    """Answers queries from a bundle. Safe to call from several threads; it holds no mutable state.
+    """Answers queries from a bundle. Safe to call from several threads; what changes is `removed` alone.
 
     Args:
         bundle: a loaded bundle.
@@ -140,6 +143,8 @@ class Recommender:
         self, bundle: Bundle, observe: Observer | None = None, max_history: int | None = None
     ) -> None:
         self.bundle = bundle
+        self.removed: Int64 = np.zeros(0, dtype=np.int64)
+        """Items that are in no list; replaced as a whole when that changes."""
         Exclusion.from_setting(bundle.exclude)  # a rule that is none is refused now, not later
         longest = bundle.model.max_length
         self._reads = longest if max_history is None else min(longest, max_history)
@@ -232,24 +237,24 @@ class Recommender:
             return [{} for _ in requests]
         indices = self.bundle.item_ids.encode(distinct).astype(np.int64)
         names = [name for name, index in zip(distinct, indices, strict=True) if index != PAD]
-        answers = self._nearest(indices[indices != PAD], max(k for _, k in requests))
+        nearest = self._nearest(indices[indices != PAD], max(k for _, k in requests))
+        answers = [([self._ids[i] for i in items], values) for items, values in nearest]
         found = dict(zip(names, answers, strict=True))
         return [
             {name: _cut(*found[name], k) for name in dict.fromkeys(item_ids) if name in found}
             for item_ids, k in requests
         ]
 
-    def _nearest(self, known: Int64, k: int) -> list[tuple[list[str], list[float]]]:
-        """Return the ids and likeness of the k items most like each known one."""
-        n_items, answers = self.bundle.model.n_items, list[tuple[list[str], list[float]]]()
+    def _nearest(self, known: Int64, k: int) -> list[tuple[list[int], list[float]]]:
+        """Return the indices and likeness of the k items most like each known one."""
+        n_items, answers = self.bundle.model.n_items, list[tuple[list[int], list[float]]]()
         step = block_rows(n_items + 1)
         for at in range(0, len(known), step):
             part = known[at : at + step]
             own = [[index] for index in part.tolist()]
             scores = self._likeness(part, own)  # [b, n_items + 1]
-            Exclusion().mask_(scores, Histories.from_lists(own))
-            pairs = _pairs(*topk_rows(scores, min(k, n_items)))
-            answers += [([self._ids[i] for i in items], values) for items, values in pairs]
+            Exclusion(blocked=self.removed).mask_(scores, Histories.from_lists(own))
+            answers += _pairs(*topk_rows(scores, min(k, n_items)))
         return answers
 
     def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
@@ -266,6 +271,7 @@ class Recommender:
         blocked, unknown_excluded = self._translate(query.exclude)
         allowed, unknown_allowed = self._translate(query.allow or ())
         some = None if query.allow is None else allowed
+        blocked = np.concatenate([blocked, self.removed])
         rule = Exclusion.from_setting(setting, blocked=blocked, allowed=some)
         return _Resolved(query, history, rule, unknown_allowed, unknown_excluded)
 
@@ -309,13 +315,15 @@ class Recommender:
             baskets = self._baskets(query, times, order)
             inside = np.argsort(baskets, kind="stable")
             order, baskets = order[inside], baskets[inside]
-        seen = items[order]
-        known = seen != PAD
+        read = items[order]
+        known = read != PAD
         unknown = [] if known.all() else self.unknown_items(query.history)
         fallback = None
         if not known.any():
             fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
-        return _Events(seen[known], times[order][known], baskets[known], seen, unknown, fallback)
+        older = self.bundle.item_ids.encode(query.before).astype(np.int64)
+        seen = np.concatenate([older, read])
+        return _Events(read[known], times[order][known], baskets[known], seen, unknown, fallback)
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
         """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""

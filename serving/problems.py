@@ -16,10 +16,14 @@ from pydantic import BaseModel
 
 from serving.rules import ALLOWED, ALLOWED_INSIDE, REFUSAL
 from serving.schemas import EVENT, ID, Event
+from serving.write_schemas import NewEvent
 
 SHOWN = 80
 """Characters shown of a value."""
 HEADER = "with the header content-type: application/json"
+
+NESTED: dict[str | int, type[BaseModel]] = {"history": Event, "events": NewEvent}
+"""Lists whose places are objects of their own."""
 
 Problem = dict[str, str | None]
 Place = tuple[str | int, ...]
@@ -60,9 +64,13 @@ def _problem(found: Mapping[str, Any], body: Any, asked: type[BaseModel]) -> Pro
         return _say(where, "has a key with half a character", got, allowed, "leave it out")
     if len(place) == 1:
         return _no_object(kind, got, asked)
+    if place[1] == "attributes":
+        fix = "send an object of texts, or leave attributes out"
+        return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED["attributes"], fix)
     name = next(str(part) for part in reversed(place) if isinstance(part, str))
     if kind == "extra_forbidden":
-        return _unknown_key(where, name, got, Event if len(place) > 2 else asked)
+        inside = NESTED.get(place[1], asked) if len(place) > 2 else asked
+        return _unknown_key(where, name, got, inside)
     if kind == "missing":
         return _say(where, "is missing", None, ALLOWED[name], f"add {name}")
     if isinstance(place[-1], int):

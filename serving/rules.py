@@ -24,6 +24,12 @@ MAX_ID = 512
 """Characters of an id."""
 MAX_SIMILAR = 100
 MAX_TIME = 2**53
+MAX_EVENTS = 1000
+MAX_LIKE = 100
+MAX_ATTRIBUTES = 50
+MAX_TEXT = 2000
+"""Characters of an item's text."""
+MAX_VECTOR = 4096
 
 REFUSAL = "recsys_rule"
 """The type of errors made by `refusal`."""
@@ -31,6 +37,7 @@ REFUSAL = "recsys_rule"
 ONE_ID = f"a text of 1 to {MAX_ID} characters, or a whole number"
 IDS = f"a list of at most {MAX_IDS} ids, each {ONE_ID}"
 YES_NO = "true, false or null, which follows the rule the model was evaluated by"
+NEW_EVENT = '{"user_id": "u", "item": "a", "time": 1767225600}'
 EVENT = '{"item": "a", "time": 1767225600}'
 
 ALLOWED = {
@@ -45,12 +52,22 @@ ALLOWED = {
     "exclude_seen": YES_NO,
     "repeat_window": "a number of events, a whole number from 1",
     "items": f"a list of 1 to {MAX_SIMILAR} ids, each {ONE_ID}",
+    "events": f"a list of 1 to {MAX_EVENTS} events, each like {NEW_EVENT}",
+    "event_id": f"{ONE_ID}; or null",
+    "request_id": f"the request_id of an answer, {ONE_ID}; or null",
+    "item_id": ONE_ID,
+    "attributes": f"an object of at most {MAX_ATTRIBUTES} texts of at most {MAX_TEXT} characters",
+    "like": f"a list of at most {MAX_LIKE} ids, each {ONE_ID}",
+    "vector": f"a list of at most {MAX_VECTOR} finite numbers that are not all zero",
+    "q": f"words, at most {MAX_TEXT} characters",
 }
 """What every key of a body may hold."""
 
 ALLOWED_INSIDE = {
     "history": f"{ONE_ID}; or an event like {EVENT}",
-    **dict.fromkeys(("baskets", "exclude", "allow", "items"), ONE_ID),
+    **dict.fromkeys(("baskets", "exclude", "allow", "items", "like"), ONE_ID),
+    "events": f"an event like {NEW_EVENT}",
+    "vector": "a finite number",
 }
 """What the places of those that are lists may hold."""
 

@@ -21,11 +21,13 @@ MAX_HISTORY = 1000
 ID, EVENT = "id", "event"
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """The base of what clients send: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Event(_Body):
+class Event(Body):
     """A history event with its time."""
 
     item: Id
@@ -41,7 +43,7 @@ def _kind(value: object) -> str:
 HistoryItem = Annotated[Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)], Discriminator(_kind)]
 
 
-class RecommendRequest(_Body):
+class RecommendRequest(Body):
     """Ask for a list: exactly one of `history` and `user_id`."""
 
     model_config = ConfigDict(
@@ -134,7 +136,7 @@ class RecommendRequest(_Body):
         return self
 
 
-class SimilarRequest(_Body):
+class SimilarRequest(Body):
     """Ask for the items most like each of some items."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"items": ["318", "296"], "k": 5}]})
@@ -162,7 +164,14 @@ class RankedItem(BaseModel):
 class RecommendResponse(BaseModel):
     """A ranked list and what had to be done to make it."""
 
+    request_id: str = Field(description="Name of this answer; events may refer to it.")
     model: ModelVersion
+    source: Literal["model", "item_to_item", "popular_in_segment", "popular"] = Field(
+        description="What made the list: the model, or what stands in for one that failed."
+    )
+    history_source: Literal["request", "bundle", "feature_store", "live_events"] = Field(
+        description="Where the history comes from; live events are in all but the first."
+    )
     items: list[RankedItem]
     unknown: list[str] = Field(description="History ids that the catalogue does not hold.")
     unknown_allowed: list[str] = Field(description="The same for `allow`.")
@@ -185,6 +194,7 @@ class SimilarList(BaseModel):
 class SimilarResponse(BaseModel):
     """One list for every known item, in the order asked."""
 
+    request_id: str
     model: ModelVersion
     lists: list[SimilarList]
     unknown: list[str]

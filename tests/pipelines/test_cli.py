@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "publish",
     "serve",
+    "keys",
     "recommend",
     "describe",
     "doctor",
