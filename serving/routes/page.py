@@ -25,3 +25,9 @@ async def part(name: str) -> Response:
     if name not in types:
         return Response(status_code=404)
     return FileResponse(FOLDER / name, media_type=types[name])
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """Return nothing: the page has no icon, and browsers ask for one."""
+    return Response(status_code=204)
