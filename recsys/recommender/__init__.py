@@ -1,0 +1,22 @@
+"""The recommender: what it is asked, how it resolves that, what it answers."""
+
+from __future__ import annotations
+
+from recsys.recommender.recommender import Observer, Recommender
+from recsys.recommender.requests import (
+    EMPTY_HISTORY,
+    UNKNOWN_HISTORY,
+    UNKNOWN_USER,
+    Query,
+    Recommendation,
+)
+
+__all__ = [
+    "EMPTY_HISTORY",
+    "UNKNOWN_HISTORY",
+    "UNKNOWN_USER",
+    "Observer",
+    "Query",
+    "Recommendation",
+    "Recommender",
+]
