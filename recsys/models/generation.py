@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -171,3 +172,28 @@ class ReencodedState(GenerationState):
     def select(self, rows: Tensor) -> ReencodedState:
         """See `GenerationState.select`."""
         return ReencodedState(self.query[rows], self.windows.select(rows))
+
+
+class Generator(Protocol):
+    """Whatever makes lists item by item: every `EncoderModel`, or a decoder of codes.
+
+    Items (or codes) are 1..n_items; the next one's distribution is the softmax of `score_next` /
+    `temperature` over them.
+    """
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are, PAD not counted."""
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by to be logits."""
+
+    def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
+        """See `EncoderModel.start`."""
+
+    def step(self, state: GenerationState, items: Tensor) -> GenerationState:
+        """See `EncoderModel.step`."""
+
+    def score_next(self, state: GenerationState, items: Tensor | None = None) -> Tensor:
+        """See `EncoderModel.score_next`."""

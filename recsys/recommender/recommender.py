@@ -20,7 +20,8 @@ from recsys.data.batches import SequenceBatch
 from recsys.errors import DataError
 from recsys.models import EncoderModel
 from recsys.recommender.likeness import Likeness, pairs
-from recsys.recommender.requests import Query, Recommendation
+from recsys.recommender.lists import ListMaker
+from recsys.recommender.requests import Continuation, Continue, Query, Recommendation
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories, topk_rows
 
@@ -29,7 +30,7 @@ Observer = Callable[[str, float], None]
 
 
 class Recommender:
-    """Answers queries from a bundle. Safe to call from several threads; it holds no mutable state.
+    """Answers queries from a bundle. Safe to call from several threads; what it keeps never changes.
 
     Args:
         bundle: a loaded bundle.
@@ -55,6 +56,7 @@ class Recommender:
             (tensor.device for tensor in bundle.model.state_dict().values()), torch.device("cpu")
         )
         self._resolver = Resolver(bundle, reads, clock)
+        self._maker = ListMaker(bundle, self._resolver, self._device)
         self._likeness = Likeness(bundle, clock, self._device)
 
     @torch.inference_mode()
@@ -76,10 +78,37 @@ class Recommender:
         for group in _groups(resolved):
             for row, answer in zip(group, self._search(output, resolved, group), strict=True):
                 found[row] = answer
+        for row, answer in self._maker.merged(resolved, output):
+            found[row] = answer
         started = self._tell("search", started)
         answers = [self._answer(r, *f) for r, f in zip(resolved, found, strict=True)]
         self._tell("answer", started)
         return answers
+
+    @torch.inference_mode()
+    def continue_lists(self, requests: Sequence[Continue]) -> list[Continuation]:
+        """Return the lists that may follow each history, in order; equal requests share one search.
+
+        Raises:
+            DataError: a request is malformed, its rules leave no list of so many items, or the model
+                ranks items but makes no lists.
+        """
+        if not requests:
+            return []
+        started = time.perf_counter()
+        resolved = [self._resolver.resolve(one.query()) for one in requests]
+        started = self._tell("resolve", started)
+        answers = self._maker.continued(requests, resolved)
+        self._tell("search", started)
+        return answers
+
+    def check_continue(self, request: Continue) -> None:
+        """Raise the `DataError` with which `continue_lists` would refuse this one request.
+
+        A server that answers several clients' requests together asks this first: one bad request
+        should not fail the others.
+        """
+        self._maker.check(request, self._resolver.resolve(request.query()))
 
     def recommend_batch(
         self,
@@ -203,7 +232,10 @@ class Recommender:
 
 
 def _groups(resolved: Sequence[Resolved]) -> list[list[int]]:
-    """Return rows that can be searched together: all without an allow-list, others one by one."""
-    free = [row for row, r in enumerate(resolved) if r.rule.allowed is None]
-    own = [[row] for row, r in enumerate(resolved) if r.rule.allowed is not None]
+    """Return rows of the top strategy that can share a search: all without an allow-list, others one
+    by one.
+    """
+    top = [(row, r) for row, r in enumerate(resolved) if r.query.strategy == "top"]
+    free = [row for row, r in top if r.rule.allowed is None]
+    own = [[row] for row, r in top if r.rule.allowed is not None]
     return [free, *own] if free else own

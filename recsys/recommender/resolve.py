@@ -64,6 +64,7 @@ class Resolver:
     def resolve(self, query: Query) -> Resolved:
         """Check a query and translate its ids."""
         check_k(query.k)
+        query.check()
         if (query.history is None) == (query.user_id is None):
             raise DataError("give either a history or a user_id, not both and not neither")
         setting = self._setting(query)
