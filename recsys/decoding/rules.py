@@ -145,7 +145,8 @@ class RulesOfLists:
         """Count the required items that a group's lists int64 [N * b, S] do not have yet, [N * b]."""
         every = len(self.required) // max(1, len(chosen))
         required = self.required[::every] if every else self.required
-        return ((required != PAD) & ~_member(required, chosen)).sum(1)
+        number: Int64 = ((required != PAD) & ~_member(required, chosen)).sum(1)
+        return number
 
     def _missing(self, chosen: Int64) -> Bools:
         """Tell which required items a list does not have yet, bool [R, Q]."""

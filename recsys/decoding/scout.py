@@ -61,6 +61,10 @@ class Scout:
         self.all_scores = normalise and settings.exact(catalogue.n_items)
         self.always = _always(rules, settings)  # [N, Q]
         self.kept: Shortlist | None = None
+        self.pool: Tensor | None = (
+            None  # vectors of all candidates of the last search [N, l * C, D]
+        )
+        self.origin = np.zeros(0, dtype=np.int64)  # which of its l lists each list's come from [R]
         self.outside: Tensor | None = None
         self.estimate: Estimate | None = None
         if normalise and not self.all_scores:
@@ -74,8 +78,7 @@ class Scout:
         kept = self.kept
         if kept is None or (step % self.settings.refresh == 0 and not kept.complete):
             return self._look_anew(state, home)
-        scores = self.catalogue.rescore(state, kept.known)
-        return self._normalised(state, kept.rescored(scores.numpy()))
+        return self._normalised(state, kept.rescored(self._rescore(state, kept)))
 
     def wider(self, state: GenerationState, home: Int64) -> Found:
         """Look again, for more candidates: the rules leave too few of those found."""
@@ -86,6 +89,7 @@ class Scout:
         """Give every list the candidates of the list `rows` int64 [R] that it comes from."""
         if self.kept is not None:
             self.kept = self.kept.select(rows)
+            self.origin = self.origin[rows]
         if self.outside is not None:
             self.outside = self.outside[torch.from_numpy(rows)]
 
@@ -106,9 +110,30 @@ class Scout:
             self.outside = self.estimate.outside(known)
         found = self._normalised(state, self.kept)
         self.kept = self.kept.select(home)
+        self.origin, self.pool = home % lists, None
+        if self.catalogue.table is not None and self.settings.refresh > 1:
+            known = torch.from_numpy(found.shortlist.known.reshape(-1))
+            pool = self.catalogue.table.index_select(0, known)
+            self.pool = pool.view(self.n, -1, pool.shape[1])
         if self.outside is not None:
             self.outside = self.outside[torch.from_numpy(home)]
         return Found(self.kept, found.gains[home])
+
+    def _rescore(self, state: GenerationState, kept: Shortlist) -> Float32:
+        """Return the logits of the candidates float32 [R, C] at this step.
+
+        Vectors were gathered when the candidates were found. All lists of a request are multiplied with
+        all of them, which is cheaper than to keep vectors in the order of the lists.
+        """
+        if self.pool is None:
+            scores: Float32 = self.catalogue.rescore(state, kept.known).numpy()
+            return scores
+        lists = len(state) // self.n
+        queries = self.catalogue.logits_of(state.query).view(self.n, lists, -1)
+        every = torch.bmm(queries, self.pool.transpose(1, 2)).numpy()  # [N, B, l * C]
+        every = every.reshape(len(state), -1, kept.ids.shape[1])
+        found: Float32 = every[np.arange(len(state)), self.origin]
+        return found
 
     def _with_always(
         self, state: GenerationState, items: Tensor, scores: Tensor, lists: int
