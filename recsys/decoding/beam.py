@@ -244,6 +244,9 @@ class _Search:
             score = score - np.where(items == PAD, 0.0, log_z).sum(2)
         if self.finished is not None:
             items, gains, score = self.finished.join(items, gains, score)
+        rest = (n, width, self.steps - items.shape[2])  # of lists that have all ended before
+        items = np.concatenate([items, np.full(rest, PAD)], axis=2)
+        gains = np.concatenate([gains, np.zeros(rest)], axis=2)
         items = np.where(np.isneginf(score)[:, :, None], PAD, items)
         gains = np.where(items == PAD, 0.0, gains)
         return Lists(items, gains, score, self.settings.groups, first, self.exact)
