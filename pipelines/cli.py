@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from recsys.config import ExperimentConfig
     from recsys.recommender import Recommendation, Recommender
+    from recsys.schema import SplitName
 
 app = typer.Typer(
     help="Sequential and playlist recommendation, from raw event logs to a live endpoint.",
@@ -214,6 +215,42 @@ def continue_list(
     [answer] = recommender.continue_lists([asked])
     version = {"name": recommender.bundle.name, "version": recommender.bundle.version}
     typer.echo(json.dumps({"model": version, **asdict(answer)}, indent=2))
+
+
+@app.command()
+def frontier(
+    config: Config,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="By default the first learned one.")] = None,
+    split: Annotated[str, typer.Option(help="Whose targets: test or validation.")] = "test",
+    targets: Annotated[int, typer.Option(help="How many targets, drawn by the seed.", min=1)] = 500,
+    groups: Groups = 10,
+    beams: Beams = 2,
+    steps: Annotated[int, typer.Option(help="Items of each list.", min=1)] = 10,
+    k: Annotated[int, typer.Option("-k", help="Length of the merged list.", min=1)] = 10,
+) -> None:
+    """Compare ways of making lists on a trained model: accuracy against diversity, with intervals."""
+    if split not in ("test", "validation"):
+        raise typer.BadParameter(f"split is {split!r}; it is test or validation")
+    from pipelines.frontier import (
+        PAGE,
+        RESULT,
+        FrontierSettings,
+        frontier_table,
+        shown_lines,
+    )
+    from pipelines.frontier import frontier as measure
+
+    chosen: SplitName = "test" if split == "test" else "validation"
+    settings = FrontierSettings(model, chosen, targets, groups, beams, steps, k)
+    console = _console()
+    directory = measure(_load(config, overrides), settings, console)
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 180)
+    for line in shown_lines(result):
+        console.print(line, highlight=False, markup=False)
+    console.print(frontier_table(result))
+    console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

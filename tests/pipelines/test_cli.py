@@ -26,6 +26,7 @@ COMMANDS = (
     "serve",
     "recommend",
     "continue",
+    "frontier",
     "describe",
     "doctor",
     "data",

@@ -27,11 +27,11 @@ def dpp(quality: Float64, similarity: Float64, k: int) -> Int64:
         k: length of the list.
     """
     n, width = quality.shape
-    row, k = np.arange(n), min(k, width) if width else 0
+    row, most = np.arange(n), min(k, width)
     gain = quality**2 * np.diagonal(similarity, axis1=1, axis2=2)  # [N, C]
-    factor = np.zeros((n, k, width))  # rows of the Cholesky factor
+    factor = np.zeros((n, most, width))  # rows of the Cholesky factor
     closed, chosen = quality <= 0, np.full((n, k), -1, dtype=np.int64)
-    for place in range(k):
+    for place in range(most):
         flat = gain < SMALLEST
         # Where no gain is left the rest is ordered by quality, below any gain.
         value = np.where(flat, quality - quality.max(1, keepdims=True) - 1.0, gain)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from recsys.data.sequences import Int64
@@ -36,12 +34,3 @@ def _earlier(labels: Int64) -> Int64:
     count = np.empty(len(labels), dtype=np.int64)
     count[order] = place - first
     return np.where(labels < 0, 0, count)
-
-
-def labels_of(values: Sequence[object]) -> Int64:
-    """Number distinct values 0, 1, ... in order of appearance; None becomes -1."""
-    numbers: dict[object, int] = {}
-    return np.array(
-        [-1 if value is None else numbers.setdefault(value, len(numbers)) for value in values],
-        dtype=np.int64,
-    )
