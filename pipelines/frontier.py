@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 STAGE_VERSION: Final = 1
 RESULT: Final = "frontier.json"
 PAGE: Final = "frontier.html"
-STRENGTHS: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+KINDS: Final = ("hamming", "vector")
+STRENGTHS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 BALANCES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -126,7 +127,7 @@ def _measure(run: Run, settings: FrontierSettings, console: Console | None) -> d
     with torch.inference_mode():
         catalogue = Catalogue(model, build_index(run.config.index, item_vectors(run)))
     search = SearchSettings(groups=settings.groups, beams=settings.beams)
-    course = Course(search, settings.steps, settings.k, STRENGTHS, BALANCES)
+    course = Course(search, settings.steps, settings.k, KINDS, STRENGTHS, BALANCES)
     rule = Exclusion.from_setting(evaluation.exclude)
     with transient_bar(console) as bar:
         task = bar.add_task(f"frontier {run.name}", total=len(targets))
@@ -142,8 +143,12 @@ def _measure(run: Run, settings: FrontierSettings, console: Console | None) -> d
     return {
         **_facts(run, settings, course, ways),
         "rows": summary(ways, *interval),
-        "diverse_less_mmr": differences(ways, "diverse", "beam+mmr", *interval),
-        "diverse_less_beam": differences(ways, "diverse", "beam", *interval),
+        "differences": [
+            row
+            for kind in KINDS
+            for other in ("beam", "beam+mmr")
+            for row in differences(ways, f"diverse {kind}", other, *interval)
+        ],
     }
 
 

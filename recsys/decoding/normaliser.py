@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from recsys.data.sequences import Int64
-from recsys.decoding.shortlist import Catalogue, Shortlist, log_sum
-from recsys.models.generation import GenerationState
+from recsys.decoding.shortlist import Catalogue, Closed, Shortlist
+from recsys.models.generation import GenerationState, ReencodedState, Windows
 from recsys.retrieval.blocks import block_rows
 from recsys.schema import PAD
 
+NO_WINDOWS = Windows(torch.empty(0, 0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
 SEED = 0
 CHUNK = 1 << 17
 """Items of one product of the exact sum."""
@@ -104,6 +105,32 @@ def estimate_of(catalogue: Catalogue, sample: int) -> Estimate:
     return found
 
 
+def error_of(
+    catalogue: Catalogue, queries: Tensor, candidates: int, sample: int
+) -> dict[str, float]:
+    """Return how far the estimate is from the truth for these query vectors [Q, D], in nats.
+
+    `bias` is the mean of estimate - truth, `mean_abs` and `max_abs` are of its size; candidates are the
+    exact best, as in a step that searches the index.
+    """
+    assert catalogue.table is not None and catalogue.index is not None
+    estimate, state = estimate_of(catalogue, sample), ReencodedState(queries, NO_WINDOWS)
+    nothing = Closed([np.zeros(0, dtype=np.int64)] * len(queries))
+    found = catalogue.search(state, nothing, 1, min(candidates, catalogue.n_items))
+    shortlist = Shortlist.of_found(*found, catalogue.n_items, complete=False)
+    outside = estimate.outside(shortlist.known)
+    none = torch.empty(len(queries), 0)
+    error = estimate.log_z(state, shortlist, outside, none) - exact_log_z(catalogue, queries)
+    return {
+        "queries": len(queries),
+        "candidates": candidates,
+        "sample": len(estimate.items),
+        "bias": float(error.mean()),
+        "mean_abs": float(error.abs().mean()),
+        "max_abs": float(error.abs().max()),
+    }
+
+
 def exact_log_z(catalogue: Catalogue, queries: Tensor) -> Tensor:
     """Return log Z of query vectors [Q, D], float64 [Q], in chunks of items; for plain products."""
     assert catalogue.table is not None
@@ -116,14 +143,3 @@ def exact_log_z(catalogue: Catalogue, queries: Tensor) -> Tensor:
             upto = torch.logsumexp(part, dim=1).double()
             total[at : at + rows] = torch.logaddexp(total[at : at + rows], upto)
     return total
-
-
-def exact_of_state(catalogue: Catalogue, state: GenerationState) -> Tensor:
-    """Return log Z of every row of a state, float64 [R], whatever the model's score."""
-    if catalogue.table is not None:
-        return exact_log_z(catalogue, state.query)
-    step = block_rows(catalogue.n_items + 1, max(1, len(state)))
-    rows = torch.arange(len(state), device=state.query.device)
-    blocks = [rows[at : at + step] for at in range(0, len(state), step)]
-    parts = [log_sum(catalogue.whole(state.select(block))) for block in blocks]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)

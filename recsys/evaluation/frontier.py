@@ -27,6 +27,7 @@ from recsys.data.batches import pack_histories
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 from recsys.decoding import Catalogue, Lists, Rules, SearchSettings, search
 from recsys.decoding.rerank import dpp, mmr
+from recsys.decoding.settings import Dissimilarity
 from recsys.errors import DataError
 from recsys.evaluation.beyond import Float32, intra_list_distance
 from recsys.evaluation.diversity import distinct_n, oracle_at, overlap
@@ -49,13 +50,15 @@ class Course:
         settings: of every search; groups x beams is the width of all of them.
         steps: places of a list.
         k: places of the merged list.
-        strengths: of the diverse search, in nats.
+        kinds: dissimilarities of the diverse searches, each a way of its own, `diverse <kind>`.
+        strengths: of the diverse searches, in nats.
         balances: of the re-rankers, shares of diversity from 0 to 1.
     """
 
     settings: SearchSettings
     steps: int
     k: int
+    kinds: tuple[Dissimilarity, ...]
     strengths: tuple[float, ...]
     balances: tuple[float, ...]
 
@@ -187,9 +190,12 @@ def _all_ways(
     yield ("beam", None), ordered, beam.merged(course.k)[0]
     for name, chosen in _reranked(catalogue, beam, course):
         yield name, ordered, chosen
-    for strength in course.strengths:
-        diverse = searched(replace(course.settings, diversity=strength))
-        yield ("diverse", strength), diverse.items[:, diverse.order], diverse.merged(course.k)[0]
+    for kind in course.kinds:
+        for strength in course.strengths:
+            asked = replace(course.settings, diversity=strength, dissimilarity=kind)
+            found = searched(asked)
+            name = (f"diverse {kind}", strength)
+            yield name, found.items[:, found.order], found.merged(course.k)[0]
 
 
 def _reranked(

@@ -15,7 +15,8 @@ COLOURS = {
     "beam": "#b8860b",
     "beam+mmr": "#c0392b",
     "beam+dpp": "#8e44ad",
-    "diverse": "#2471a3",
+    "diverse hamming": "#2471a3",
+    "diverse vector": "#1e8449",
 }
 Row = Mapping[str, Any]
 
@@ -62,7 +63,7 @@ def plot(rows: Sequence[Row], across: str, up: str, about: str) -> str:
     )
     name = escape(f"{up} against {across}, {about}")
     return (
-        f'<svg width="{WIDTH + 110}" height="{HEIGHT}" role="img" aria-label="{name}">'
+        f'<svg width="{WIDTH + 150}" height="{HEIGHT}" role="img" aria-label="{name}">'
         f"<title>{name}</title>{axes}{''.join(drawn)}{''.join(legend)}</svg>"
     )
 
