@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from recsys.config import ExperimentConfig
     from recsys.recommender import Recommendation, Recommender
+    from recsys.schema import SplitName
 
 app = typer.Typer(
     help="Sequential and playlist recommendation, from raw event logs to a live endpoint.",
@@ -42,6 +43,12 @@ Overrides = Annotated[
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a directory of bundles.")
 ]
+Groups = Annotated[int, typer.Option(help="Groups that avoid one another's items.", min=1)]
+Beams = Annotated[int, typer.Option(help="Lists of each group.", min=1)]
+Diversity = Annotated[
+    float, typer.Option(help="In nats for diverse; from 0 to 1 for mmr and dpp.", min=0)
+]
+Candidates = Annotated[int, typer.Option(help="Items that compete at each place.", min=1)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -120,6 +127,17 @@ def recommend(
         int | None,
         typer.Option(help="Leave out the items of the newest so many events only.", min=1),
     ] = None,
+    strategy: Annotated[
+        str, typer.Option(help="How the list is made: top, beam, diverse, mmr or dpp.")
+    ] = "top",
+    groups: Groups = 4,
+    beams: Beams = 2,
+    diversity: Diversity = 0.5,
+    candidates: Candidates = 500,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Items of the continuations that beam and diverse merge.", min=1),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Print the list for one history or user."""
@@ -127,7 +145,7 @@ def recommend(
         raise typer.BadParameter("give either --history or --user")
     from recsys.bundle import load_bundle
     from recsys.published import find_bundle
-    from recsys.recommender import Query, Recommender
+    from recsys.recommender import Query, Recommender, SearchSettings
 
     recommender = Recommender(load_bundle(find_bundle(bundle)))
     query = Query(
@@ -137,12 +155,94 @@ def recommend(
         exclude=_ids(exclude),
         exclude_seen=None if repeats is None else not repeats,
         repeat_window=repeat_window,
+        strategy=strategy,  # type: ignore[arg-type]  # checked where it is resolved
+        settings=SearchSettings(groups, beams, diversity, candidates=candidates),
+        steps=steps,
     )
     [answer] = recommender.recommend([query])
     if as_json:
         typer.echo(json.dumps(_as_mapping(recommender, answer), indent=2))
     else:
         _print_list(recommender, answer, _console())
+
+
+@app.command("continue")
+def continue_list(
+    bundle: BundlePath,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids, oldest first, separated by commas.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
+    steps: Annotated[int, typer.Option(help="Items of each list.", min=1)] = 10,
+    groups: Groups = 4,
+    beams: Beams = 2,
+    diversity: Diversity = 0.5,
+    candidates: Candidates = 500,
+    exclude: Annotated[str, typer.Option(help="Item ids that are not wanted.")] = "",
+    required: Annotated[str, typer.Option(help="Item ids that every list must hold.")] = "",
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ATTRIBUTE=N", help="At most N items of one value, as artist=2."),
+    ] = None,
+) -> None:
+    """Print several lists, as JSON, that may follow one history or user: the best of each group first."""
+    if (history is None) == (user is None):
+        raise typer.BadParameter("give either --history or --user")
+    from dataclasses import asdict
+
+    from recsys.bundle import load_bundle
+    from recsys.published import find_bundle
+    from recsys.recommender import Continue, Recommender, SearchSettings
+
+    recommender = Recommender(load_bundle(find_bundle(bundle)))
+    asked = Continue(
+        history=None if history is None else _ids(history),
+        user_id=user,
+        steps=steps,
+        settings=SearchSettings(groups, beams, diversity, candidates=candidates),
+        exclude=_ids(exclude),
+        required=_ids(required),
+        at_most=_limits(at_most or []),
+    )
+    [answer] = recommender.continue_lists([asked])
+    version = {"name": recommender.bundle.name, "version": recommender.bundle.version}
+    typer.echo(json.dumps({"model": version, **asdict(answer)}, indent=2))
+
+
+@app.command()
+def frontier(
+    config: Config,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="By default the first learned one.")] = None,
+    split: Annotated[str, typer.Option(help="Whose targets: test or validation.")] = "test",
+    targets: Annotated[int, typer.Option(help="How many targets, drawn by the seed.", min=1)] = 500,
+    groups: Groups = 10,
+    beams: Beams = 2,
+    steps: Annotated[int, typer.Option(help="Items of each list.", min=1)] = 10,
+    k: Annotated[int, typer.Option("-k", help="Length of the merged list.", min=1)] = 10,
+) -> None:
+    """Compare ways of making lists on a trained model: accuracy against diversity, with intervals."""
+    if split not in ("test", "validation"):
+        raise typer.BadParameter(f"split is {split!r}; it is test or validation")
+    from pipelines.frontier import (
+        PAGE,
+        RESULT,
+        FrontierSettings,
+        frontier_table,
+        shown_lines,
+    )
+    from pipelines.frontier import frontier as measure
+
+    chosen: SplitName = "test" if split == "test" else "validation"
+    settings = FrontierSettings(model, chosen, targets, groups, beams, steps, k)
+    console = _console()
+    directory = measure(_load(config, overrides), settings, console)
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 180)
+    for line in shown_lines(result):
+        console.print(line, highlight=False, markup=False)
+    console.print(frontier_table(result))
+    console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -221,6 +321,17 @@ def _console() -> Console:
 def _ids(text: str) -> list[str]:
     """Split `a,b,c`; an empty text is an empty list."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _limits(texts: list[str]) -> dict[str, int]:
+    """Read `attribute=n` texts."""
+    limits = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not number.isdigit():
+            raise typer.BadParameter(f"{text!r} is not of the form ATTRIBUTE=N, as artist=2")
+        limits[name.strip()] = int(number)
+    return limits
 
 
 def _as_mapping(recommender: Recommender, answer: Recommendation) -> dict[str, Any]:

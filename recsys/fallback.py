@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-import torch
 
 from recsys.data.sequences import Int64
 from recsys.recommender import Query, Recommendation, Recommender
@@ -55,7 +54,7 @@ class Ladder:
         Raises:
             DataError: the query is malformed.
         """
-        resolved = self._recommender._resolve(query)  # the same checks and exclusions as any answer
+        resolved = self._recommender.resolve(query)
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         chosen: dict[int, float] = {}
         first = POPULAR
@@ -68,7 +67,7 @@ class Ladder:
                     chosen.setdefault(item, 1 / (1 + len(chosen)))
             if before == 0 and chosen:
                 first = rung
-        answer = self._recommender._answer(resolved, list(chosen), list(chosen.values()))
+        answer = self._recommender.answer(resolved, list(chosen), list(chosen.values()))
         return answer, first
 
     def _permitted(self, rule: Exclusion, seen: Integers) -> Bools:
@@ -97,9 +96,8 @@ class Ladder:
     def _alike(self, history: Int64) -> list[int]:
         newest = list(dict.fromkeys(history[::-1].tolist()))[:NEWEST]
         votes: dict[int, float] = {}
-        with torch.inference_mode():
-            near = self._recommender._nearest(np.array(newest, dtype=np.int64), NEIGHBOURS)
-        for age, (neighbours, _) in enumerate(near):
+        near = self._recommender.nearest(np.array(newest, dtype=np.int64), NEIGHBOURS)
+        for age, neighbours in enumerate(near):
             for rank, item in enumerate(neighbours, start=1):
                 votes[item] = votes.get(item, 0.0) + 1 / ((1 + age) * rank)
         return sorted(votes, key=lambda item: (-votes[item], item))

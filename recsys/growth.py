@@ -12,7 +12,7 @@ index of the bundle keeps its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from recsys.bundle import Bundle
 from recsys.data.batches import SequenceBatch
 from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
 from recsys.models import EncoderModel, Model
+from recsys.models.generation import GenerationState
 from recsys.retrieval.index import ExactIndex, Index
 from recsys.schema import ITEM, PAD
 
@@ -115,7 +116,12 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
             if item.vector:
                 vectors[row] = torch.tensor(item.vector)
                 stands_for[n_known + 1 + row] = _nearest(vectors[row], index)
-        grown = GrownEncoder(model, vectors, stands_for)
+        plain = type(model).score is EncoderModel.score
+        grown = (
+            GrownEncoder(model, vectors, stands_for)
+            if plain
+            else GrownScorer(model, vectors, stands_for, weights)
+        )
         index = _grown_index(index, vectors)
     else:
         grown = GrownModel(model, weights, stands_for)
@@ -192,7 +198,7 @@ class GrownEncoder(EncoderModel):
         self.reads_baskets = inner.reads_baskets
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
-        self.default_query = inner.default_query
+        self.default_query, self.temperature = inner.default_query, inner.temperature
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """See `EncoderModel.hidden`."""
@@ -211,8 +217,54 @@ class GrownEncoder(EncoderModel):
         new = self.get_buffer("vectors")[torch.where(old, 0, items - self.inner.n_items - 1)]
         return torch.where(old[:, None], known, new)
 
+    def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
+        """See `EncoderModel.start`."""
+        return self.inner.start(self._read(batch), gap)
+
+    def step(self, state: GenerationState, items: Tensor) -> GenerationState:
+        """See `EncoderModel.step`."""
+        return self.inner.step(state, self.get_buffer("stands_for")[items])
+
     def _read(self, batch: SequenceBatch) -> SequenceBatch:
         return replace(batch, items=self.get_buffer("stands_for")[batch.items])
+
+
+class GrownScorer(GrownEncoder):
+    """The same for a model whose score is more than an inner product: means of its own scores.
+
+    An item that has a vector instead of `like` has the score of the item it is read as.
+    """
+
+    def __init__(
+        self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor, weights: Tensor
+    ) -> None:
+        super().__init__(inner, vectors, stands_for)
+        dense = weights.to_dense()  # [M, n_items + 1]
+        bare = dense.sum(1) == 0
+        dense[bare, stands_for[inner.n_items + 1 :][bare]] = 1
+        self.like = dense.any(0).nonzero()[:, 0]  # int64 [J]
+        self.shares = dense[:, self.like].T.contiguous()  # [J, M]
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """See `Model.score`."""
+        batch = self._read(batch)
+        return self._mixed(items, lambda some: self.inner.score(batch, some))
+
+    def score_next(self, state: GenerationState, items: Tensor | None = None) -> Tensor:
+        """See `EncoderModel.score_next`."""
+        return self._mixed(items, lambda some: self.inner.score_next(state, some))
+
+    def _mixed(self, items: Tensor | None, known: Callable[[Tensor | None], Tensor]) -> Tensor:
+        """Return scores [B, C] of any items by a function that has those of known ones."""
+        device = self.get_buffer("vectors").device
+        new = known(self.like.to(device)) @ self.shares.to(device)  # [B, M]
+        if items is None:
+            return torch.cat([known(None), new], dim=1)
+        n = self.inner.n_items
+        old = items <= n
+        scores = known(torch.where(old, items, PAD))  # [B, C]
+        where = torch.where(old, 0, items - n - 1).expand(len(scores), -1)
+        return torch.where(old, scores, new.gather(1, where))
 
 
 class GrownModel(Model):

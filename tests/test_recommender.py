@@ -18,6 +18,7 @@ from recsys.config import MarkovConfig, ModelConfig, PopularityConfig
 from recsys.data.batches import batch_from_lists
 from recsys.errors import DataError
 from recsys.recommender import Query, Recommender
+from recsys.recommender.likeness import Likeness
 
 CONFIGS: dict[str, ModelConfig] = {
     "sasrec": SASREC,
@@ -275,16 +276,16 @@ def test_requests_for_likeness_share_one_comparison(
     asked = [(["i04", "x", "i09"], 3), (["i09"], 6), (["x"], 2), ([], 1), (["i07", "i04"], 50)]
     alone = [recommenders[name].similar(*one) for one in asked]
     compared: list[list[int]] = []
-    likeness = Recommender._likeness
+    likeness = Likeness._scores
 
-    def counted(self: Recommender, known: Any, own: Any) -> Any:
+    def counted(self: Likeness, known: Any, own: Any) -> Any:
         compared.append(known.tolist())
         return likeness(self, known, own)
 
-    monkeypatch.setattr(Recommender, "_likeness", counted)
+    monkeypatch.setattr(Likeness, "_scores", counted)
     together = recommenders[name].similar_batch(asked)
     assert compared == [[4, 9, 7]]
-    monkeypatch.setattr("recsys.recommender.block_rows", lambda width: 2)
+    monkeypatch.setattr("recsys.recommender.likeness.block_rows", lambda width: 2)
     blocks = recommenders[name].similar_batch(asked)
     assert compared[1:] == [[4, 9], [7]]
     for found in (together, blocks):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
+from recsys.models.generation import GenerationState, ReencodedState, Windows
 
 
 class Model(nn.Module, ABC):
@@ -54,10 +55,15 @@ class EncoderModel(Model):
     """A learned model whose score is the inner product of a sequence vector and an item vector.
 
     `default_query` [D] stands for an empty history; training sets it to the vector whose softmax over
-    the catalogue is nearest to the training popularity.
+    the catalogue is nearest to the training popularity. `temperature` is that of its training: the
+    next item's distribution is the softmax of score / temperature over the catalogue.
+
+    It also makes lists, item by item: `start` takes the histories, `step` one more item of every list,
+    and `score_next` judges what may follow. Whoever overrides `score` overrides `score_next`.
     """
 
     default_query: Tensor
+    temperature: float = 1.0
 
     def __init__(self, n_items: int, width: int) -> None:
         super().__init__(n_items)
@@ -82,3 +88,32 @@ class EncoderModel(Model):
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return `encode_sequences(batch) @ encode_items(items).T`, float [B, C]."""
         return self.encode_sequences(batch) @ self.encode_items(items).T
+
+    def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
+        """Return the state of B lists without items yet; its query is `encode_sequences(batch)`.
+
+        A model that reads times sees a chosen item `gap` seconds after the event before it; by default
+        the median gap of that history (0 where fewer than two times are known).
+        """
+        return ReencodedState(self.encode_sequences(batch), Windows.of_batch(batch, gap))
+
+    def step(self, state: GenerationState, items: Tensor) -> GenerationState:
+        """Return the state after one more item of every list, int64 [B].
+
+        It is the state of the history with all chosen items behind it, of which the model reads the
+        newest `max_length` as ever. This one encodes them anew; a model with a cheaper way has its own.
+        """
+        assert isinstance(state, ReencodedState)
+        windows = state.windows.append(items, self.max_length)
+        return ReencodedState(self.encode_sequences(windows.batch()), windows)
+
+    def score_next(self, state: GenerationState, items: Tensor | None = None) -> Tensor:
+        """Return scores float [B, C] of what may follow: `items` [C] for all, or each its own [B, C].
+
+        They are those of `score` for the history with the chosen items behind it. Without `items`,
+        C = n_items + 1 as there.
+        """
+        if items is None or items.ndim == 1:
+            return state.query @ self.encode_items(items).T
+        vectors = self.encode_items(items.flatten()).view(*items.shape, -1)  # [B, C, D]
+        return torch.bmm(vectors, state.query[:, :, None]).squeeze(2)  # [B, C]

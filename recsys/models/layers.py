@@ -39,11 +39,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the attended places, float [R, L, D]; `mask` is bool [R, 1, L, L]."""
+        q, k, v = self.project(x)
+        return self.attend(q, k, v, mask)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of the places, each [R, H, L, D / H]."""
         rows, length, width = x.shape
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [R, H, L, D / H]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Return float [R, L, D] for queries [R, H, L, D / H] over keys and values [R, H, S, D / H]."""
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out: Tensor = self.out(y.transpose(1, 2).reshape(rows, length, width))  # [R, L, D]
+        out: Tensor = self.out(y.transpose(1, 2).flatten(2))  # [R, L, D]
         return out
 
 
@@ -89,7 +98,11 @@ class PreNormBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return float [R, L, D]."""
-        x = x + self.dropout(self.attention(self.norm1(x), mask))
+        return self.finish(x, self.attention(self.norm1(x), mask))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Return what the block makes of its input and what attention brought, float [R, L, D]."""
+        x = x + self.dropout(attended)
         out: Tensor = x + self.dropout(self.feed_forward(self.norm2(x)))
         return out
 
@@ -113,8 +126,11 @@ class LiGRBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return float [R, L, D]."""
-        branch = self.dropout(self.attention(self.norm1(x), mask))
-        x = x + torch.sigmoid(self.gate1(x)) * branch
+        return self.finish(x, self.attention(self.norm1(x), mask))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Return what the block makes of its input and what attention brought, float [R, L, D]."""
+        x = x + torch.sigmoid(self.gate1(x)) * self.dropout(attended)
         branch = self.dropout(self.feed_forward(self.norm2(x)))
         out: Tensor = x + torch.sigmoid(self.gate2(x)) * branch
         return out

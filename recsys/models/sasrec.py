@@ -13,6 +13,8 @@ Shapes: R rows, L places, D width, H heads, V items.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +23,8 @@ from recsys.config import SASRecConfig
 from recsys.data.batches import SequenceBatch
 from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
+from recsys.models.generation import GenerationState, Windows
+from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask
 from recsys.schema import PAD
 
@@ -32,6 +36,7 @@ class SASRec(EncoderModel):
         super().__init__(n_items, config.width)
         self.max_length = config.max_length
         self.normalise = config.normalise
+        self.temperature = config.training.loss.temperature
         self.reads_baskets = config.baskets == "set"
         self.item_table = nn.Embedding(n_items + 1, config.width, padding_idx=PAD)
         self.position_table = (
@@ -65,8 +70,7 @@ class SASRec(EncoderModel):
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, mask)
-        x = self.norm(x)
-        return F.normalize(x, dim=-1) if self.normalise else x
+        return self._finish(x)
 
     def encode_sequences(self, batch: SequenceBatch) -> Tensor:
         """Return one vector per sequence, float [B, D]; an empty one gets `default_query`.
@@ -102,3 +106,78 @@ class SASRec(EncoderModel):
         """Return rows of the item table, float [C, D]."""
         table = self.item_table.weight if items is None else self.item_table(items)
         return F.normalize(table, dim=-1) if self.normalise else table
+
+    def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
+        """See `EncoderModel.start`. Keys and values of the histories are computed once, for all lists.
+
+        Baskets as sets have no cache: whatever joins a basket changes its earlier places.
+        """
+        if self.reads_baskets:
+            return super().start(batch, gap)
+        windows = Windows.of_batch(batch)
+        return self._begin(windows.items, windows.lengths)
+
+    def step(self, state: GenerationState, items: Tensor) -> GenerationState:
+        """See `EncoderModel.step`; only the new places are computed, while the window does not slide.
+
+        Where it does, every place moves: the history's remaining part is computed once for all lists
+        of a history, then the chosen items of each list.
+        """
+        if not isinstance(state, CachedState):
+            return super().step(state, items)
+        chosen = torch.cat([state.chosen, items[:, None]], dim=1)  # [B, S]
+        if state.history.shape[1] + chosen.shape[1] <= self.max_length:
+            return self._extend(state, chosen, items[:, None])
+        chosen = chosen[:, -self.max_length :]
+        room = self.max_length - chosen.shape[1]
+        kept = Windows(state.history, state.lengths).newest(room)
+        return self._extend(self._begin(kept.items, kept.lengths).spread(state), chosen, chosen)
+
+    def _begin(self, items: Tensor, lengths: Tensor) -> CachedState:
+        """Encode histories int64 [N, L], filled up at the right, and keep their keys and values."""
+        rows, length = items.shape
+        places = torch.arange(length, device=items.device)
+        inside = places < lengths[:, None]  # [N, L]
+        x, past = self._embed(items, places), []
+        mask = causal_segment_mask(inside.long())
+        for block in self._stack():
+            q, k, v = block.attention.project(block.norm1(x))
+            past += [k, v]
+            x = block.finish(x, block.attention.attend(q, k, v, mask))
+        query = self.default_query.expand(rows, -1)
+        if length:
+            newest = x[torch.arange(rows, device=items.device), (lengths - 1).clamp(min=0)]
+            query = torch.where(lengths[:, None] > 0, self._finish(newest), query)  # [N, D]
+        return CachedState.of_histories(query, items, lengths, past)
+
+    def _extend(self, state: CachedState, chosen: Tensor, new: Tensor) -> CachedState:
+        """Compute the newest places `new` int64 [B, T] of the lists, whose items are `chosen` [B, S]."""
+        done = chosen.shape[1] - new.shape[1]
+        places = torch.arange(done, chosen.shape[1], device=new.device)
+        x = self._embed(new, state.lengths.repeat_interleave(state.lists)[:, None] + places)
+        mask, own = shared_mask(state, new.shape[1]), []
+        for i, block in enumerate(self._stack()):
+            q, k, v = block.attention.project(block.norm1(x))  # [B, H, T, D / H]
+            keys, values = state.grown(2 * i, k), state.grown(2 * i + 1, v)
+            own += [keys, values]
+            attended = block.attention.attend(
+                state.by_history(q),
+                state.joined(2 * i, keys),
+                state.joined(2 * i + 1, values),
+                mask,
+            )  # [N, lists * T, D]
+            x = block.finish(x, attended.reshape(x.shape))
+        return state.extended(self._finish(x[:, -1]), chosen, own)
+
+    def _stack(self) -> Iterator[LiGRBlock | PreNormBlock]:
+        for block in self.blocks:
+            assert isinstance(block, LiGRBlock | PreNormBlock)
+            yield block
+
+    def _embed(self, items: Tensor, places: Tensor) -> Tensor:
+        x: Tensor = self.item_table(items)
+        return x if self.position_table is None else x + self.position_table(places)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return F.normalize(x, dim=-1) if self.normalise else x

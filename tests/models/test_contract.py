@@ -153,3 +153,19 @@ def test_an_encoder_scores_by_inner_product(name: str) -> None:
     assert torch.equal(model.encode_items(torch.tensor([4, 2])), items[[4, 2]])
     assert torch.equal(model.score(batch(model, HISTORIES)), queries @ items.T)
     assert torch.equal(queries[HISTORIES.index([])], model.default_query)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@torch.no_grad()
+def test_a_list_grows_as_if_its_history_did(name: str) -> None:
+    model = ready(CONFIGS[name])
+    assert isinstance(model, EncoderModel)
+    state, grown = model.start(batch(model, HISTORIES)), HISTORIES
+    for item in (4, 11):
+        expected = model.score(batch(model, grown))
+        torch.testing.assert_close(model.score_next(state), expected, atol=1e-5, rtol=1e-5)
+        own = torch.randint(1, N_ITEMS + 1, (len(grown), 6))
+        scores = model.score_next(state, own)
+        torch.testing.assert_close(scores, expected.gather(1, own), atol=1e-5, rtol=1e-5)
+        state = model.step(state, torch.full((len(grown),), item))
+        grown = [[*history, item] for history in grown]

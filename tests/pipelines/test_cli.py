@@ -26,6 +26,8 @@ COMMANDS = (
     "serve",
     "keys",
     "recommend",
+    "continue",
+    "frontier",
     "describe",
     "doctor",
     "data",
@@ -239,3 +241,27 @@ def test_the_command_sets_the_environment_before_anything_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [False, "0", "true"]
+
+
+def test_strategies_and_continuations_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(make_bundle(tmp_path))
+    options = ("--history", "i01,i02", "--groups", "3", "--beams", "1", "--diversity", "0.7")
+    lists = set()
+    for strategy in ("top", "beam", "diverse", "mmr", "dpp"):
+        assert call("recommend", path, "--json", "--strategy", strategy, *options) == 0
+        items = tuple(row["item_id"] for row in json.loads(capsys.readouterr().out)["items"])
+        assert len(set(items)) == 10
+        lists.add(items)
+    assert len(lists) > 2
+    assert call("recommend", path, "--strategy", "best", *options) == 2
+    assert "allowed are top, beam" in capsys.readouterr().err
+    wanted = (*options, "--steps", "4", "--required", "i09", "--at-most", "title=1")
+    assert call("continue", path, *wanted) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["group"] for one in answer["lists"]] == [1, 2, 3]
+    assert all("i09" in one["items"] and len(one["items"]) == 4 for one in answer["lists"])
+    assert call("continue", path, *options, "--at-most", "title") == 2
+    assert "not of the form ATTRIBUTE=N" in capsys.readouterr().err
+    assert call("continue", path) == 2
