@@ -30,7 +30,8 @@ def hours_between(earlier: Int64, later: Int64, limit: int = LIMIT) -> Int64:
     Both are cut to their hour first: 09:59 and 10:00 are an hour apart. An event that lies before the
     one it follows counts as simultaneous.
     """
-    return np.clip(later // HOUR - earlier // HOUR, 0, limit).astype(np.int64)
+    hours: Int64 = np.clip(later // HOUR - earlier // HOUR, 0, limit).astype(np.int64)
+    return hours
 
 
 def gap_hours(

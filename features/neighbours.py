@@ -137,14 +137,15 @@ def pair_scores(
 ) -> Float64:
     """Return the score of every pair; without times that of co-consumption alone."""
     s = sums.shares / np.sqrt(item_users[sums.item] * item_users[sums.other].astype(np.float64))
-    score = 0.4 * s / (1.0 + s)
+    score: Float64 = 0.4 * s / (1.0 + s)
     if not timed:
         return score
     score += 0.8 / (1.0 + np.log1p(sums.seconds / sums.events))
-    if item_variance is None:
-        return score + 0.5 / (1.0 + np.log1p(UNDEFINED_VARIANCE))
-    variance = np.nan_to_num(item_variance[sums.other], nan=UNDEFINED_VARIANCE)
-    return score + 0.5 / (1.0 + np.log1p(variance))
+    variance = np.full(len(score), UNDEFINED_VARIANCE)
+    if item_variance is not None:
+        variance = np.nan_to_num(item_variance[sums.other], nan=UNDEFINED_VARIANCE)
+    score += 0.5 / (1.0 + np.log1p(variance))
+    return score
 
 
 def pair_sums(events: ItemEvents, windows: Windows, n_ids: int) -> Iterator[PairSums]:

@@ -69,6 +69,7 @@ def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Do
 def plan(config: ExperimentConfig, stage: str) -> list[Step]:
     """Return the steps of a stage, in order."""
     from pipelines.runs import folds, is_learned, last_fold
+    from pipelines.statistics import wants_neighbours
 
     everything = [(name, fold) for fold in folds(config) for name in config.models]
     learned = [(name, last_fold(config)) for name in config.models if is_learned(config, name)]
@@ -76,7 +77,10 @@ def plan(config: ExperimentConfig, stage: str) -> list[Step]:
         case "prepare":
             return [Step(stage, "", lambda: _prepare(config))]
         case "features":
-            return [Step(stage, "", lambda: _features(config))]
+            steps = [Step(stage, "", lambda: _features(config))]
+            if wants_neighbours(config):
+                steps.append(Step(stage, "neighbours", lambda: _neighbours(config)))
+            return steps
         case "train":
             first = [_model_step(stage, _train, config, *which) for which in everything]
             again = [_model_step(stage, _refit, config, *which) for which in everything]
@@ -179,6 +183,12 @@ def _features(config: ExperimentConfig) -> Path:
     from pipelines.features import build_features
 
     return build_features(config)
+
+
+def _neighbours(config: ExperimentConfig) -> Path:
+    from pipelines.neighbours import build_neighbours
+
+    return build_neighbours(config)
 
 
 def _train(config: ExperimentConfig, name: str, fold: str) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
+from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
@@ -50,6 +51,8 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     inputs = {
         stage: read_manifest(config.workspace / stage)["key"] for stage in ("prepared", "features")
     }
+    if getattr(model, "needs_neighbours", False):
+        inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
     learned = hasattr(model, "training")
     return stable_hash(
         {
@@ -76,6 +79,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
+    _check_clock(config, name)
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         tracker = _start_tracking(config, f"{name} refit" if refit else name, key, work)
@@ -145,6 +149,17 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
     if name not in config.models:
         raise ConfigError(f"no model {name!r}; the configuration has: {', '.join(config.models)}")
     return config.models[name]
+
+
+def _check_clock(config: ExperimentConfig, name: str) -> None:
+    """Refuse what compares times of different users where the data's clock does not carry it."""
+    training = getattr(_model_config(config, name), "training", None)
+    clock = read_manifest(config.workspace / "prepared")["config"]["data"]["clock"]
+    if training is not None and training.recency_half_life is not None and clock != "absolute":
+        raise ConfigError(
+            f"models.{name}.training.recency_half_life is {training.recency_half_life:g} days, but "
+            f"data.clock is {clock}: times of different users say nothing of which is newer; leave it out"
+        )
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:

@@ -19,6 +19,17 @@ def _without_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
+class FeaturesConfig(Section):
+    """What is computed of the training events beside what every model may need."""
+
+    neighbours: Literal["auto", "on", "off"] = "auto"
+    """Items consumed together with each item; `auto`: when a configured model needs them."""
+    neighbour_window: int = Field(50, ge=2, le=10_000)
+    """Newest training events of a user that make pairs."""
+    neighbours_kept: int = Field(10, ge=1)
+    """Neighbours of an item."""
+
+
 class IndexConfig(Section):
     """How item vectors are searched."""
 
@@ -120,6 +131,7 @@ class ExperimentConfig(Section):
     refit: bool = False
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
+    features: FeaturesConfig = FeaturesConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()
@@ -141,6 +153,12 @@ class ExperimentConfig(Section):
                 f"split.kind: {self.split.kind} compares times between users, but data.clock is "
                 f"{self.data.clock}; use leave_one_out, last_n or continuation"
             )
+        if self.features.neighbours == "off":
+            problems += [
+                f"features.neighbours: is off, but models.{name} needs neighbours; leave it at auto"
+                for name, model in self.models.items()
+                if getattr(model, "needs_neighbours", False)
+            ]
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,

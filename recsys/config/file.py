@@ -16,10 +16,18 @@ from recsys.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no stubs
-    """Safe YAML in which `2024-01-01` stays the text it is written as, as our times want it."""
+    """Safe YAML in which `2024-01-01` and `on` stay the texts they are written as.
+
+    Our times want the one and our choices `auto | on | off` the other; a field that is true or false
+    takes on, off, yes and no from text as well.
+    """
 
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith(":timestamp") and not (tag.endswith(":bool") and first in "yYnNoO")
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -84,6 +84,9 @@ class TrainingConfig(Section):
     objective: Literal["next_event", "next_basket"] = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
     """`mask` does not train on targets the user has had before; right where seen items are excluded."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which a target's chance to be trained on in an epoch halves, counted back from the newest
+    training event; needs an absolute clock. What sells now is worth more than what sold in spring."""
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)

@@ -71,14 +71,19 @@ def event_columns(data: DataConfig, available: Sequence[str], file: str) -> dict
 def item_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[str, str]:
     """Return our name -> the file's name of `item_id` and the attributes, `item_id` first.
 
-    Attributes keep the file's order, or that of `data.attributes`, which then must all be there.
+    Attributes keep the file's order, or that of `data.attributes`, which then must all be there. A
+    mapped name is taken from the column it is mapped to and from no other: a column of the file that
+    happens to bear that name is left out.
     """
-    renamed = {theirs: ours for ours, theirs in data.item_columns.items()}
-    ours_to_theirs = {renamed.get(name, name): name for name in available}
-    wanted = [ITEM, *(data.item_columns if data.attributes is None else data.attributes)]
+    mapped = data.item_columns
+    renamed = {theirs: ours for ours, theirs in mapped.items()}
+    ours_to_theirs = {
+        renamed.get(name, name): name for name in available if name in renamed or name not in mapped
+    }
+    wanted = [ITEM, *(mapped if data.attributes is None else data.attributes)]
     for ours in wanted:
         if ours not in ours_to_theirs:
-            theirs = data.item_columns.get(ours, ours)
+            theirs = mapped.get(ours, ours)
             raise DataError(_missing(file, ours, theirs, available, "data.item_columns"))
     names = [n for n in ours_to_theirs if n != ITEM] if data.attributes is None else data.attributes
     return {name: ours_to_theirs[name] for name in [ITEM, *(n for n in names if n != ITEM)]}

@@ -66,10 +66,10 @@ def user_bounds(events: Int64, partitions: int) -> Int64:
     return np.unique(bounds) if users else bounds
 
 
-def write_shard(frame: pl.DataFrame, bounds: Int64, path: Path) -> None:
-    """Write rows with a dense `user` column as one record batch per partition, input order kept."""
-    partition_of_user = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)).astype(np.uint16)
-    partition = partition_of_user[frame["user"].to_numpy()]
+def write_shard(frame: pl.DataFrame, bounds: Int64, path: Path, by: str = "user") -> None:
+    """Write rows as one record batch per partition of a dense column, input order kept."""
+    partition_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)).astype(np.uint16)
+    partition = partition_of[frame[by].to_numpy()]
     order = np.argsort(partition, kind="stable")  # a radix sort: 16 bits
     ends = np.cumsum(np.bincount(partition, minlength=len(bounds) - 1))
     table = frame[order].rechunk().to_arrow()

@@ -109,7 +109,8 @@ class TrainingStatistics:
             raise ArtifactError(f"{directory} holds no statistics; run the features stage")
         mode: Any = "r" if memory_map else None
         paths = {name: directory / f"{name}.npy" for name in _ARRAYS}
-        arrays = {n: np.load(p, mode) if p.is_file() else None for n, p in paths.items()}
+        arrays: dict[str, Any] = {n: np.load(p, mode) for n, p in paths.items() if p.is_file()}
+        arrays = dict.fromkeys(_ARRAYS) | arrays
         return cls(**arrays)
 
 

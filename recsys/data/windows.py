@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.sequences import Int64, TrainingData
+from recsys.errors import DataError
+
+DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class TrainingBatches:
             the basket after the place's own, drawn anew each epoch.
         repeats: `mask` leaves out targets that the user has had before (they could never be
             recommended where seen items are excluded).
+        recency_half_life: days in which the chance of a target to be there in an epoch halves, counted
+            back from the newest training event (drawn anew each epoch); None keeps all.
         seed, rank, world_size: the order is a function of `(seed, epoch)` alone; process `rank` takes
             every `world_size`-th window, and all processes get equally many.
     """
@@ -38,6 +43,7 @@ class TrainingBatches:
     windows: Literal["last", "all"] = "all"
     objective: Literal["next_event", "next_basket"] = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
+    recency_half_life: float | None = None
     seed: int = 0
     rank: int = 0
     world_size: int = 1
@@ -60,6 +66,27 @@ class TrainingBatches:
     @cached_property
     def _first_time(self) -> npt.NDArray[np.bool_]:
         return first_occurrences(self.data)
+
+    @cached_property
+    def _newest(self) -> int:
+        """Time of the newest training event, seconds."""
+        times = self.data.store.timestamps
+        if times is None:
+            raise DataError(
+                f"training.recency_half_life is {self.recency_half_life}, but the data have no times; "
+                "leave it out, or map timestamp and set data.clock to absolute"
+            )
+        last = self.data.train_end[self.data.lengths > 0] - 1  # a user's events are in order
+        return int(times[last].max())
+
+    def _kept(self, chosen: Int64, draw: np.random.Generator) -> npt.NDArray[np.bool_]:
+        """Draw which targets stay: with probability 0.5 ** (age / half-life), bool [T]."""
+        if self.recency_half_life is None:
+            return np.ones(len(chosen), dtype=bool)
+        newest, times = self._newest, self.data.store.timestamps
+        assert times is not None
+        age = (newest - times[chosen]) / DAY
+        return draw.random(len(chosen)) < 0.5 ** (age / self.recency_half_life)
 
     @cached_property
     def _next_baskets(self) -> tuple[Int64, Int64]:
@@ -99,6 +126,7 @@ class TrainingBatches:
             chosen = np.where(valid, chosen, 0)
         if self.repeats == "mask":
             valid = valid & self._first_time[chosen]
+        valid = valid & self._kept(chosen, draw)
         return np.where(valid, self.data.store.items[chosen], 0).astype(np.int64)
 
 

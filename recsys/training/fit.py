@@ -117,6 +117,7 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         windows=plan.training.windows,
         objective=plan.training.objective,
         repeats=plan.training.repeats,
+        recency_half_life=plan.training.recency_half_life,
         seed=plan.seed,
         rank=plan.rank,
         world_size=plan.world_size,

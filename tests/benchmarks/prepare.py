@@ -144,6 +144,10 @@ class Steps(logging.Handler):
             title, _, _, seconds = record.args
             self.seconds[str(title)] = self.seconds.get(str(title), 0.0) + float(str(seconds))
 
+    def close_log(self) -> None:
+        """Listen no more."""
+        logging.getLogger("pipelines.ray_session").removeHandler(self)
+
 
 def sample(pid: int, connection: Connection) -> None:
     """Sample the memory of a process tree until told to stop; then send the samples, in bytes."""

@@ -444,6 +444,15 @@ def test_items_have_text_ids_and_the_wanted_attributes(tmp_path: Path) -> None:
     assert read_items(DataConfig())[0] is None
 
 
+def test_a_mapped_item_column_is_taken_from_there_and_from_nowhere_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "i.csv", "sku,item_id,title\nS1,other,first\n")
+    items, _ = read_items(DataConfig(items=[path], item_columns={"item_id": "sku"}))
+    assert items is not None and items.to_dicts() == [{"item_id": "S1", "title": "first"}]
+    bare = write(tmp_path / "j.csv", "item_id,title\na,first\n")
+    with pytest.raises(DataError, match=r"no column 'sku' \(our item_id\)"):
+        read_items(DataConfig(items=[bare], item_columns={"item_id": "sku"}))
+
+
 def test_of_items_with_one_id_the_first_stays_and_the_rest_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "i.csv", "item_id,title\na,first\nb,other\na,second\n,none\n")
     items, report = read_items(DataConfig(items=[path], on_problem={"null_ids": "drop"}))

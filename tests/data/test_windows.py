@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.data.windows import TrainingBatches, first_occurrences, next_baskets
+from recsys.errors import DataError
 
 
 def packed(histories: list[list[int]], held_out: int = 0, **columns: list[int]) -> TrainingData:
     lengths = [len(h) for h in histories]
     offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
     items = np.array([i for h in histories for i in h], dtype=np.int32)
-    arrays = {name: np.array(values, dtype=np.int32) for name, values in columns.items()}
+    arrays = {name: np.array(values) for name, values in columns.items()}
     store = SequenceStore(items, offsets, int(items.max(initial=1)), **arrays)  # type: ignore[arg-type]
     return TrainingData(store, np.maximum(offsets[1:] - held_out, offsets[:-1]))
 
@@ -125,3 +126,29 @@ def test_basket_targets_come_from_the_next_basket() -> None:
 def test_baskets_are_required_for_their_objective() -> None:
     with pytest.raises(ValueError, match="needs baskets"):
         list(TrainingBatches(packed([[1, 2]]), 5, 1, objective="next_basket").epoch(0))
+
+
+def test_a_target_s_chance_halves_with_its_age() -> None:
+    half_life, users = 10.0, 4000
+    ages = np.array([20, 10, 0]) * 86_400  # days before the newest event
+    history = packed([[1, 2, 3]] * users, timestamps=(2_000_000_000 - ages).tolist() * users)
+    batches = TrainingBatches(history, 5, users, recency_half_life=half_life)
+    (batch,) = batches.epoch(0)
+    assert batch.targets is not None
+    counts = np.bincount(batch.targets.flatten().numpy(), minlength=4)
+    assert counts[3] == users
+    assert abs(counts[2] / users - 0.5) < 0.03
+    (again,), (other,) = batches.epoch(0), batches.epoch(1)
+    assert again.targets is not None and other.targets is not None
+    assert (again.targets == batch.targets).all()
+    assert (other.targets != batch.targets).any()
+
+
+def test_recency_counts_back_from_the_newest_training_event_and_needs_times() -> None:
+    days = [0, 86_400, 900 * 86_400]  # the last event is held out
+    history = packed([[1, 2, 3]] * 50, held_out=1, timestamps=days * 50)
+    (batch,) = TrainingBatches(history, 5, 50, recency_half_life=1.0).epoch(0)
+    assert batch.targets is not None
+    assert int((batch.targets == 2).sum()) == 50
+    with pytest.raises(DataError, match=r"recency_half_life is 1\.0, but the data have no times"):
+        list(TrainingBatches(packed([[1, 2]]), 5, 1, recency_half_life=1.0).epoch(0))
