@@ -16,7 +16,7 @@ from serving.errors import add_error_handlers
 from serving.limits import Gate
 from serving.metrics import Metrics
 from serving.reload import Find, Reloader
-from serving.routes import items, operation, page, recommend, users
+from serving.routes import items, operation, page, playlists, recommend, users
 from serving.service import Service
 from serving.settings import ServingSettings
 
@@ -60,7 +60,7 @@ def create_app(
     if settings.cors:
         _allow_origins(app, settings.cors)
     add_error_handlers(app)
-    for routes in (recommend, users, items, operation, page):
+    for routes in (recommend, playlists, users, items, operation, page):
         app.include_router(routes.router)
     return app
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from recsys.errors import DataError
+from serving.continue_schemas import ContinueRequest
 from serving.problems import problems_of, unreadable
 from serving.schemas import ErrorResponse, RecommendRequest, SimilarRequest
 from serving.service import DeadlineError
@@ -26,6 +27,7 @@ RETRY: Final = (429, 503, 504)
 BODIES: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/recommend": RecommendRequest,
     "/v1/similar": SimilarRequest,
+    "/v1/playlists/continue": ContinueRequest,
     "/v1/events": EventsRequest,
     "/v1/items": ItemRequest,
 }

@@ -25,6 +25,9 @@ HEADER = "with the header content-type: application/json"
 NESTED: dict[str | int, type[BaseModel]] = {"history": Event, "events": NewEvent}
 """Lists whose places are objects of their own."""
 
+OBJECTS = ("attributes", "at_most")
+"""Keys whose values are objects of keys of the client's own."""
+
 Problem = dict[str, str | None]
 Place = tuple[str | int, ...]
 
@@ -64,9 +67,9 @@ def _problem(found: Mapping[str, Any], body: Any, asked: type[BaseModel]) -> Pro
         return _say(where, "has a key with half a character", got, allowed, "leave it out")
     if len(place) == 1:
         return _no_object(kind, got, asked)
-    if place[1] == "attributes":
-        fix = "send an object of texts, or leave attributes out"
-        return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED["attributes"], fix)
+    if place[1] in OBJECTS:
+        fix = f"send such an object, or leave {place[1]} out"
+        return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED[str(place[1])], fix)
     name = next(str(part) for part in reversed(place) if isinstance(part, str))
     if kind == "extra_forbidden":
         inside = NESTED.get(place[1], asked) if len(place) > 2 else asked
@@ -94,6 +97,8 @@ def _wrong(kind: str, context: Mapping[str, Any]) -> str:
             return f"holds {context['actual_length']} values, fewer than {context['min_length']}"
         case "int_type" | "int_from_float" | "int_parsing_size":
             return "is no whole number"
+        case "literal_error":
+            return "is none of the words that are known"
         case "list_type":
             return "is no list"
         case "bool_type":

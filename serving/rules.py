@@ -25,6 +25,13 @@ MAX_ID = 512
 MAX_SIMILAR = 100
 MAX_TIME = 2**53
 MAX_EVENTS = 1000
+MAX_LISTS = 32
+"""Lists of one search: groups x beams."""
+MAX_STEPS = 50
+MAX_CANDIDATES = 2000
+MAX_DIVERSITY = 100
+MAX_REQUIRED = 50
+MAX_GAP = 10**9
 MAX_LIKE = 100
 MAX_ATTRIBUTES = 50
 MAX_TEXT = 2000
@@ -59,13 +66,24 @@ ALLOWED = {
     "attributes": f"an object of at most {MAX_ATTRIBUTES} texts of at most {MAX_TEXT} characters",
     "like": f"a list of at most {MAX_LIKE} ids, each {ONE_ID}",
     "vector": f"a list of at most {MAX_VECTOR} finite numbers that are not all zero",
+    "strategy": "top, beam, diverse, mmr, dpp",
+    "diversity": f"a number from 0 to {MAX_DIVERSITY}",
+    "groups": f"a whole number from 1 to {MAX_LISTS}",
+    "beams": f"a whole number from 1 to {MAX_LISTS}",
+    "candidates": f"a whole number from 1 to {MAX_CANDIDATES}",
+    "steps": f"a whole number from 1 to {MAX_STEPS}",
+    "dissimilarity": "hamming, presence, cumulative, ngram, vector, category",
+    "required": f"a list of at most {MAX_REQUIRED} ids, each {ONE_ID}",
+    "at_most": 'an object of whole numbers from 1, as {"artist": 2}',
+    "label": "the name of an attribute of the items; or null",
+    "gap": f"seconds, a number from 0 to {MAX_GAP}; or null",
     "q": f"words, at most {MAX_TEXT} characters",
 }
 """What every key of a body may hold."""
 
 ALLOWED_INSIDE = {
     "history": f"{ONE_ID}; or an event like {EVENT}",
-    **dict.fromkeys(("baskets", "exclude", "allow", "items", "like"), ONE_ID),
+    **dict.fromkeys(("baskets", "exclude", "allow", "items", "like", "required"), ONE_ID),
     "events": f"an event like {NEW_EVENT}",
     "vector": "a finite number",
 }

@@ -18,7 +18,7 @@ from recsys.bundle import Bundle
 from recsys.errors import DataError
 from recsys.fallback import MODEL
 from recsys.growth import NewItem
-from recsys.recommender import Query, Recommendation
+from recsys.recommender import Continuation, Continue, Query, Recommendation
 from serving.answers import AnswerLog
 from serving.feature_reader import FeatureReader
 from serving.feature_writer import FeatureWriter
@@ -34,8 +34,8 @@ from serving.worker import Worker
 
 log = logging.getLogger(__name__)
 
-Asked = Query | SimilarRequest
-Found = Recommendation | dict[str, Recommendation]
+Asked = Query | Continue | SimilarRequest
+Found = Recommendation | Continuation | dict[str, Recommendation]
 PROBATION: Final = 200
 """First answers of a new model; if it fails too often in them, the one before comes back."""
 FAILURES: Final = 3
@@ -161,11 +161,15 @@ class Service:
         self.metrics.unplaced.set(len(model.grown.unplaced))
 
     def _answer(self, requests: Sequence[Asked]) -> list[Answer]:
-        """Answer what came together: the queries by one model call, likeness by one product."""
+        """Answer what came together: queries by one model call, likeness by one product, lists that
+        are made item by item by one search for all that are asked alike.
+        """
         model, self._stages = self.model, {}
         queries = [r for r in requests if isinstance(r, Query)]
-        alike = [(r.items, r.k) for r in requests if not isinstance(r, Query)]
+        alike = [(r.items, r.k) for r in requests if isinstance(r, SimilarRequest)]
         found = iter(model.recommender.similar_batch(alike))
+        longer = [r for r in requests if isinstance(r, Continue)]
+        continued = iter(model.recommender.continue_lists(longer))
         try:
             lists = model.recommender.recommend(queries)
         except DataError:
@@ -178,10 +182,16 @@ class Service:
             return [Answer(answer, model, rung)]
         self._answered += len(queries)
         stages, ranked = dict(self._stages), iter(lists)
-        return [
-            Answer(next(ranked) if isinstance(r, Query) else next(found), model, MODEL, stages)
-            for r in requests
-        ]
+        answers: list[Answer] = []
+        for request in requests:
+            match request:
+                case Query():
+                    answers.append(Answer(next(ranked), model, MODEL, stages))
+                case Continue():
+                    answers.append(Answer(next(continued), model, MODEL, stages))
+                case SimilarRequest():
+                    answers.append(Answer(next(found), model, MODEL, stages))
+        return answers
 
     def _failed(self, model: ServedModel, error: Exception) -> None:
         """Note that a model failed; one that is new gives way to the one before it."""

@@ -95,10 +95,14 @@ async function listOf(list) {
   ]);
 }
 
+// A model that only ranks has no lists of the other strategies, which is said in their place.
+const listOrReason = (list) => list.strategy === null ? listOf(list) : listOf(list).catch((error) =>
+  element("article", undefined, [element("h3", list.name), element("small", error.message)]));
+
 async function recommend() {
   const round = ++asked;
   try {
-    const made = await Promise.all(lists.map(listOf));
+    const made = await Promise.all(lists.map(listOrReason));
     if (round !== asked) return;
     at("lists").replaceChildren(...made);
     at("problem").textContent = "";

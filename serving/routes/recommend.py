@@ -10,11 +10,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from recsys.recommender import Query, Recommendation
+from recsys.recommender import Query, Recommendation, SearchSettings
 from serving.access import may_read, service_of
 from serving.errors import READ
 from serving.schemas import (
     MAX_HISTORY,
+    HistoryBody,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
@@ -54,6 +55,7 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
     content = {
         "request_id": request_id,
         "model": answer.model.version,
+        "strategy": body.strategy,
         "source": answer.source,
         "history_source": history_source(body, known),
         "items": answer.model.ranked(found.items, found.scores),
@@ -104,6 +106,14 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
         allow=body.allow,
         exclude_seen=body.exclude_seen,
         repeat_window=body.repeat_window,
+        strategy=body.strategy,
+        settings=SearchSettings(
+            groups=body.groups,
+            beams=body.beams,
+            diversity=body.diversity,
+            candidates=body.candidates,
+        ),
+        steps=body.steps,
     )
     if known is None:
         return query, max(0, len(events) - MAX_HISTORY)
@@ -113,7 +123,7 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
     return own, max(0, len(known.items) - MAX_HISTORY)
 
 
-def history_source(body: RecommendRequest, known: Known | None) -> str:
+def history_source(body: HistoryBody, known: Known | None) -> str:
     """Return the name of where the history of an answer comes from."""
     if body.user_id is None:
         return REQUEST
@@ -141,6 +151,7 @@ def logged(
         "user": body.user_id,
         "history": None if history is None else list(history)[-100:],
         "items": found.items,
+        "strategy": body.strategy,
         "source": answer.source,
         "model": answer.model.label,
     }

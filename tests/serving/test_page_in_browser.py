@@ -87,6 +87,13 @@ def test_a_history_is_picked_by_titles_and_its_list_is_shown(page: Any, address:
     titles = ask(page, {"history": ["i09"]})
     expect(page.locator("#lists article li").first).to_have_text(titles[0])
     assert listed(page) == titles
+    names = page.locator("#lists h3").all_inner_texts()
+    assert names == ["top", "mmr", "dpp", "beam", "diverse"]
+    for diversity in ("0", "1"):  # the knob
+        page.locator("#diversity").fill(diversity)
+        body = {"history": ["i09"], "strategy": "mmr", "diversity": float(diversity)}
+        mmr = page.locator("#lists article").nth(1).locator("li")
+        expect(mmr).to_have_text(ask(page, body))
     page.locator("#user").fill("u07")
     page.locator("#k").fill("3")
     expect(page.locator("#lists article").first.locator("li")).to_have_count(3)

@@ -22,7 +22,10 @@ with warnings.catch_warnings():
 ID = "a text of 1 to 512 characters, or a whole number"
 IDS = f"a list of at most 10000 ids, each {ID}"
 EVENT = '{"item": "a", "time": 1767225600}'
-KEYS = "history, baskets, user_id, k, exclude, allow, exclude_seen, repeat_window"
+KEYS = (
+    "history, baskets, user_id, exclude, allow, exclude_seen, repeat_window, k, strategy, diversity, "
+    "groups, beams, candidates, steps"
+)
 LIMIT = 9007199254740992
 TIME = f"seconds since 1970, a whole number from {-LIMIT} to {LIMIT}"
 NEAR = "did you mean 'time'?"
