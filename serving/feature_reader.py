@@ -2,7 +2,7 @@
 
 The store is opened once and read from one thread. A read that takes too long, or fails, is counted and
 answered by nothing, which lets the caller go by the bundle; after it the store is left alone for a
-moment, so that one that is down costs a single request its patience and not all of them.
+moment if that happens several times in a row, so that one that is down costs few requests their patience.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from features.user_rows import UserRow
 log = logging.getLogger(__name__)
 
 PAUSE: Final = 1.0
-"""Seconds that a store is left alone after it failed."""
+"""Seconds that a store is left alone after it failed so many times in a row:"""
+IN_A_ROW: Final = 3
 TIMEOUT, ERROR, PAUSED, MISSING = "timeout", "error", "paused", "missing"
 Count = Callable[[str], None]
 
@@ -52,6 +53,7 @@ class FeatureReader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
         self._store: Source | None = None
         self._again = 0.0
+        self._failures = 0
 
     def start(self) -> None:
         """Open the store and read once, so that the first request finds it warm."""
@@ -73,6 +75,7 @@ class FeatureReader:
         ) as error:  # whatever its client libraries raise: the caller has a fall-back
             self._fail(ERROR, type(error).__name__)
             return None
+        self._failures = 0
         if row is None:
             self._count(MISSING)
         return row
@@ -89,6 +92,8 @@ class FeatureReader:
         return self._store.user(user)
 
     def _fail(self, why: str, error: str) -> None:
-        self._again = time.monotonic() + PAUSE
+        self._failures += 1
+        if self._failures >= IN_A_ROW:
+            self._again = time.monotonic() + PAUSE
         self._count(why)
         log.warning("the feature store did not answer", extra={"why": why, "error": error})

@@ -37,6 +37,8 @@ MAX_ATTRIBUTES = 50
 MAX_TEXT = 2000
 """Characters of an item's text."""
 MAX_VECTOR = 4096
+MAX_NUMBER = 10**6
+"""Largest number in a vector, far from what its products could overflow at."""
 
 REFUSAL = "recsys_rule"
 """The type of errors made by `refusal`."""
@@ -44,6 +46,7 @@ REFUSAL = "recsys_rule"
 ONE_ID = f"a text of 1 to {MAX_ID} characters, or a whole number"
 IDS = f"a list of at most {MAX_IDS} ids, each {ONE_ID}"
 YES_NO = "true, false or null, which follows the rule the model was evaluated by"
+NUMBER = f"from {-MAX_NUMBER} to {MAX_NUMBER}"
 NEW_EVENT = '{"user_id": "u", "item": "a", "time": 1767225600}'
 EVENT = '{"item": "a", "time": 1767225600}'
 
@@ -65,7 +68,7 @@ ALLOWED = {
     "item_id": ONE_ID,
     "attributes": f"an object of at most {MAX_ATTRIBUTES} texts of at most {MAX_TEXT} characters",
     "like": f"a list of at most {MAX_LIKE} ids, each {ONE_ID}",
-    "vector": f"a list of at most {MAX_VECTOR} finite numbers that are not all zero",
+    "vector": f"a list of at most {MAX_VECTOR} numbers, not all zero, each {NUMBER}",
     "strategy": "top, beam, diverse, mmr, dpp",
     "diversity": f"a number from 0 to {MAX_DIVERSITY}",
     "groups": f"a whole number from 1 to {MAX_LISTS}",
@@ -85,7 +88,7 @@ ALLOWED_INSIDE = {
     "history": f"{ONE_ID}; or an event like {EVENT}",
     **dict.fromkeys(("baskets", "exclude", "allow", "items", "like", "required"), ONE_ID),
     "events": f"an event like {NEW_EVENT}",
-    "vector": "a finite number",
+    "vector": NUMBER,
 }
 """What the places of those that are lists may hold."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from serving.rules import (
     MAX_ATTRIBUTES,
     MAX_EVENTS,
     MAX_LIKE,
+    MAX_NUMBER,
     MAX_TEXT,
     MAX_TIME,
     MAX_VECTOR,
@@ -108,7 +108,8 @@ class ItemRequest(Body):
         ),
     )
     vector: Annotated[
-        list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=MAX_VECTOR)
+        list[Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER, allow_inf_nan=False)]],
+        Field(max_length=MAX_VECTOR),
     ] = Field(default=[], description="An item vector of the model's own space, instead of `like`.")
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ class ItemRequest(Body):
         if self.like and self.vector:
             fix = "send like, or vector, or neither to go by the texts"
             raise refusal("has both of like and vector", "at most one of the two", fix)
-        if self.vector and math.fsum(abs(value) for value in self.vector) == 0:
+        if self.vector and not any(self.vector):
             raise refusal("has a vector of zeros", ALLOWED["vector"], "leave the vector out")
         return self
 

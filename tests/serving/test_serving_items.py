@@ -66,6 +66,9 @@ def test_what_has_no_place_is_refused(endpoint: Live) -> None:
         response = endpoint.client.post("/v1/items", json={"item_id": "new", **body})
         assert response.status_code == 422, body
         assert "like" in response.json()["error"]
+    for vector in ([0.0] * 8, [1.7e308] * 8):
+        response = endpoint.client.post("/v1/items", json={"item_id": "new", "vector": vector})
+        assert response.status_code == 422, vector
     both = endpoint.client.post("/v1/items", json={"item_id": "n", "like": ["i01"], "vector": [1]})
     assert both.json()["problems"][0]["problem"] == "has both of like and vector"
 
