@@ -139,8 +139,18 @@ def recommend(
         typer.Option(help="Items of the continuations that beam and diverse merge.", min=1),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    users: Annotated[
+        str | None, typer.Option(help="`all`: the top list of every user, written to --output.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Parquet file of those; a directory with --workers.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Tasks on Ray that write them.", min=1)] = 1,
 ) -> None:
-    """Print the list for one history or user."""
+    """Print the list for one history or user, or write those of all users."""
+    if users is not None:
+        _recommend_all(bundle, users, output, k, workers)
+        return
     if (history is None) == (user is None):
         raise typer.BadParameter("give either --history or --user")
     from recsys.bundle import load_bundle
@@ -164,6 +174,16 @@ def recommend(
         typer.echo(json.dumps(_as_mapping(recommender, answer), indent=2))
     else:
         _print_list(recommender, answer, _console())
+
+
+def _recommend_all(bundle: Path, users: str, output: Path | None, k: int, workers: int) -> None:
+    if users != "all" or output is None:
+        raise typer.BadParameter("for the lists of all users give --users all --output FILE")
+    from pipelines.recommend import recommend_everybody
+    from recsys.published import find_bundle
+
+    count = recommend_everybody(find_bundle(bundle), output, k, workers)
+    typer.echo(f"{count} users  {output}")
 
 
 @app.command("continue")
