@@ -73,8 +73,8 @@ async def similar(body: SimilarRequest, request: Request) -> Response:
     """Return the items most like each of the given ones, by the cosine of their vectors."""
     service = service_of(request)
     answer = await service.ask(body)
-    if isinstance(answer.found, Recommendation):
-        raise TypeError("a likeness was answered by a recommendation")
+    if not isinstance(answer.found, dict):
+        raise TypeError(f"a likeness was answered by {type(answer.found).__name__}")
     model = answer.model
     unknown = model.recommender.unknown_items(body.items)
     service.metrics.unknown.labels("items").inc(len(unknown))
