@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
-from pipelines.serve import keys_app, serve
+from pipelines.serve import export_events, keys_app, serve
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def publish(config: Config, overrides: Overrides = None) -> None:
 
 
 app.command()(serve)
+app.command("events")(export_events)
 
 
 @app.command()

@@ -60,6 +60,13 @@ def serve(
     log_requests: Annotated[
         bool, typer.Option("--log-requests", help="Write a line for every request.")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Under Ray Serve: more processes as the load asks.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster for --ray; a local Ray without.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="Most processes of --ray.", min=1)] = 2,
 ) -> None:
     """Answer POST /v1/recommend from a bundle until interrupted; / is a page to try it."""
     from serving.server import serve as run
@@ -83,6 +90,11 @@ def serve(
         drain=drain,
     )
     tell(settings)
+    if ray or ray_address is not None:
+        from pipelines.serve_on_ray import serve_on_ray
+
+        serve_on_ray(bundle, host, port, settings, replicas, ray_address)
+        return
     run(first, host=host, port=port, settings=settings, find=find)
 
 
@@ -126,6 +138,17 @@ def tell(settings: ServingSettings) -> None:
         typer.echo("writes     open to everybody")
     else:
         typer.echo(f"writes     with a key of {settings.keys or 'no file'} (recsys keys add)")
+
+
+def export_events(
+    state: Annotated[Path, typer.Argument(help="State directory of an endpoint.")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Write the live events of an endpoint as a file that `data.events` can list."""
+    from serving.export import write_events
+
+    count = write_events(state, output)
+    typer.echo(f"{count} events  {output}")
 
 
 @keys_app.command("add")

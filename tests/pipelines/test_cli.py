@@ -25,6 +25,7 @@ COMMANDS = (
     "publish",
     "serve",
     "keys",
+    "events",
     "recommend",
     "continue",
     "frontier",
