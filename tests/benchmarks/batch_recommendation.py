@@ -4,6 +4,8 @@ The product is that of the users' vectors with the vectors of all items, block b
 and nothing else: no histories encoded, nothing excluded, chosen or written. It bounds what any exact
 method can do. Sides take turns; the best round of each counts, since another process can only slow one
 down. Everything is measured from the loaded bundle to the closed file; memory is the peak of the process.
+Encoding the histories, which is the model's own work and no part of the product, is also timed alone: the
+second share is that of the seconds of product and encoding together.
 
     python tests/benchmarks/batch_recommendation.py
 """
@@ -24,6 +26,8 @@ from served import circumstances, make_bundle
 
 from pipelines.recommend import Part, write_part
 from recsys.bundle import Bundle, load_bundle
+from recsys.data.batches import pack_histories
+from recsys.models import EncoderModel
 from recsys.recommender.everybody import BLOCK
 
 RESULT = Path(__file__).parent / "results" / "batch_recommendation.json"
@@ -55,9 +59,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return users per second of both sides, their ratio, and how memory grows with the users."""
     path = make_bundle(folder, options.items, options.width, options.seed, options.users)
     bundle = load_bundle(path)
-    ours, bare, memory = [], [], dict[str, float]()
+    ours, bare, encoded, memory = [], [], [], dict[str, float]()
     for _ in range(options.rounds):
         bare.append(options.users / product_seconds(bundle, options.users))
+        encoded.append(options.users / encoding_seconds(bundle, options.users))
         for share in (4, 1):  # a quarter of the users, then all
             users = options.users // share
             with peak_memory() as peak:
@@ -67,10 +72,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             memory[f"{users} users"] = round(peak.value, 1)
         ours.append(options.users / (took - load_seconds(path)))
     quarter, whole = memory.values()
+    both = 1 / (1 / max(bare) + 1 / max(encoded))
     return {
         "users_per_second": round(max(ours), 1),
         "product_users_per_second": round(max(bare), 1),
+        "encoding_users_per_second": round(max(encoded), 1),
         "share_of_the_product": round(max(ours) / max(bare), 3),
+        "share_of_product_and_encoding": round(max(ours) / both, 3),
         "added_memory_mb": memory,
         "bars": {
             "at least 60 % of the product": max(ours) >= 0.6 * max(bare),
@@ -92,6 +100,19 @@ def product_seconds(bundle: Bundle, users: int) -> float:
             place = at % BLOCK
             torch.mm(queries[place : place + 64], columns, out=buffer)
         return time.perf_counter() - began
+
+
+def encoding_seconds(bundle: Bundle, users: int) -> float:
+    """Return the seconds of encoding the histories alone."""
+    recent, model = bundle.recent, bundle.model
+    assert recent is not None and isinstance(model, EncoderModel)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        for at in range(0, users, BLOCK):
+            rows = slice(at, min(at + BLOCK, users))
+            start, end = recent.offsets[:-1][rows], recent.offsets[1:][rows]
+            model.encode_sequences(pack_histories(recent, start, end, model.max_length))
+    return time.perf_counter() - began
 
 
 def load_seconds(path: Path) -> float:
