@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
+from pipelines.serve import export_events, keys_app, serve
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Public data sets that have a preset.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
 Overrides = Annotated[
@@ -139,17 +141,8 @@ def compare(
     )
 
 
-@app.command()
-def serve(
-    bundle: BundlePath,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-) -> None:
-    """Answer POST /v1/recommend from a bundle until interrupted."""
-    from pipelines.publish import find_bundle
-    from serving.server import serve as serve_bundle
-
-    serve_bundle(find_bundle(bundle), host=host, port=port)
+app.command()(serve)
+app.command("events")(export_events)
 
 
 @app.command()
@@ -197,12 +190,22 @@ def recommend(
         typer.Option(help="Items of the continuations that beam and diverse merge.", min=1),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    users: Annotated[
+        str | None, typer.Option(help="`all`: the top list of every user, written to --output.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Parquet file of those; a directory with --workers.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Tasks on Ray that write them.", min=1)] = 1,
 ) -> None:
-    """Print the list for one history or user."""
+    """Print the list for one history or user, or write those of all users."""
+    if users is not None:
+        _recommend_all(bundle, users, output, k, workers)
+        return
     if (history is None) == (user is None):
         raise typer.BadParameter("give either --history or --user")
-    from pipelines.publish import find_bundle
     from recsys.bundle import load_bundle
+    from recsys.published import find_bundle
     from recsys.recommender import Query, Recommender, SearchSettings
 
     recommender = Recommender(load_bundle(find_bundle(bundle)))
@@ -222,6 +225,16 @@ def recommend(
         typer.echo(json.dumps(_as_mapping(recommender, answer), indent=2))
     else:
         _print_list(recommender, answer, _console())
+
+
+def _recommend_all(bundle: Path, users: str, output: Path | None, k: int, workers: int) -> None:
+    if users != "all" or output is None:
+        raise typer.BadParameter("for the lists of all users give --users all --output FILE")
+    from pipelines.recommend import recommend_everybody
+    from recsys.published import find_bundle
+
+    count = recommend_everybody(find_bundle(bundle), output, k, workers)
+    typer.echo(f"{count} users  {output}")
 
 
 @app.command("continue")
@@ -248,8 +261,8 @@ def continue_list(
         raise typer.BadParameter("give either --history or --user")
     from dataclasses import asdict
 
-    from pipelines.publish import find_bundle
     from recsys.bundle import load_bundle
+    from recsys.published import find_bundle
     from recsys.recommender import Continue, Recommender, SearchSettings
 
     recommender = Recommender(load_bundle(find_bundle(bundle)))

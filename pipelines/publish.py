@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
 from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
+from recsys.published import read_record, write_record
 from recsys.schema import BASKET
 
 if TYPE_CHECKING:
@@ -20,10 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 4
-PUBLISHED: Final = "published.json"
-"""In the directory of bundles: which one was published last, from what."""
-
+STAGE_VERSION: Final = 5
 CHOSEN_BY: Final = ("validation", "ndcg", 10)
 Row = dict[str, Any]
 
@@ -37,8 +36,10 @@ def publish(config: ExperimentConfig, report: Path) -> Path:
     """Write the bundle of `publish.model`, or of the best one in the report, and return its path.
 
     The new version is registered in MLflow under the bundle's experiment name, with the alias
-    `publish.alias`. Where the registry could not be reached, the next run tries again.
+    `publish.alias`. Where the registry could not be reached, the next run tries again. With
+    `feast.enabled` the feature store is filled, too.
     """
+    fill_feature_store(config)
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     name = config.publish.model or best_model(config, rows)
     run = tested_run(config, name, last_fold(config))
@@ -48,12 +49,12 @@ def publish(config: ExperimentConfig, report: Path) -> Path:
     if record.get("key") == key and (directory / str(record["bundle"]) / MANIFEST).is_file():
         path = directory / str(record["bundle"])
         if record["registered"] is None and config.tracking.enabled:
-            _write_record(directory, {**record, "registered": _register(run, path)})
+            write_record(directory, {**record, "registered": _register(run, path)})
         return path
     path = _write(run, rows, directory)
     record = {"key": key, "bundle": path.name, "model": name, "registered": None}
-    _write_record(directory, record)  # the bundle counts, whether or not the registry answers
-    _write_record(directory, {**record, "registered": _register(run, path)})
+    write_record(directory, record)  # the bundle counts, whether or not the registry answers
+    write_record(directory, {**record, "registered": _register(run, path)})
     return path
 
 
@@ -83,37 +84,6 @@ def best_model(config: ExperimentConfig, rows: list[Row]) -> str:
             "unknown; run `recsys evaluate` again, or name one with publish.model"
         )
     return max(config.models, key=lambda name: values[name])
-
-
-def read_record(directory: Path) -> dict[str, Any]:
-    """Return what was published last into a directory of bundles; empty if nothing was."""
-    path = directory / PUBLISHED
-    if not path.is_file():
-        return {}
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it") from error
-    return record
-
-
-def find_bundle(path: Path) -> Path:
-    """Return the bundle that a path means: itself, or in a directory of bundles the newest one.
-
-    The newest is the one published last; without a record of that, the one written last.
-    """
-    if (path / MANIFEST).is_file():
-        return path
-    for directory in (path, path / "bundles"):
-        name = read_record(directory).get("bundle")
-        if name is not None and (directory / name / MANIFEST).is_file():
-            return directory / str(name)
-        found = [p for p in directory.glob("*@*") if (p / MANIFEST).is_file()]
-        if found:
-            return max(found, key=lambda p: ((p / MANIFEST).stat().st_mtime_ns, p.name))
-    raise ArtifactError(
-        f"{path} is no bundle and holds none; `recsys run CONFIG` ends with the path of one"
-    )
 
 
 def _key(run: Run, report: Path) -> str:
@@ -214,9 +184,3 @@ def _register(run: Run, path: Path) -> str | None:
     tracker.log_artifact(path / MANIFEST)
     tracker.finish()
     return version
-
-
-def _write_record(directory: Path, record: dict[str, Any]) -> None:
-    aside = directory / f".{PUBLISHED}"
-    aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    aside.replace(directory / PUBLISHED)

@@ -31,7 +31,8 @@ class Metrics:
         )
         self.stages = Histogram(
             "recsys_stage_seconds",
-            "Time of a stage: wait (in the queue), resolve, encode, search, answer (per batch).",
+            "Time of a stage: features (of a user), wait (in the queue), and per batch resolve, encode, "
+            "search, answer.",
             ["stage"],
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
@@ -59,12 +60,46 @@ class Metrics:
             "Requests refused because the queue was full.",
             registry=self.registry,
         )
-        self.model = Gauge(
-            "recsys_model_info",
-            "1 for the model that is loaded.",
-            ["name", "version"],
-            registry=self.registry,
+        self.sources = self._counter(
+            "recsys_lists_total", "Lists by what made them: the model or a rung below it.", "source"
         )
+        self.model_failures = self._counter(
+            "recsys_model_failures_total", "Requests for which the model failed."
+        )
+        self.late = self._counter("recsys_late_total", "Requests given up at their deadline.")
+        self.denied = self._counter("recsys_denied_total", "Requests without a valid API key.")
+        self.loads = self._counter(
+            "recsys_model_loads_total", "Other models: loaded, refused, rolled_back.", "result"
+        )
+        self.events = self._counter(
+            "recsys_events_total", "Live events: accepted, repeated.", "result"
+        )
+        self.feature_misses = self._counter(
+            "recsys_feature_misses_total",
+            "Histories that did not come from the feature store: timeout, error, paused, missing.",
+            "reason",
+        )
+        self.push_failures = self._counter(
+            "recsys_push_failures_total", "Portions of live events the feature store did not take."
+        )
+        self.unpushed = self._gauge(
+            "recsys_unpushed_events", "Live events that the feature store does not have yet."
+        )
+        self.unlogged = self._gauge(
+            "recsys_unlogged_answers", "Answers the log had no room for since the start."
+        )
+        self.unplaced = self._gauge(
+            "recsys_unplaced_items", "New items that the current model has no place for."
+        )
+        self.model = self._gauge(
+            "recsys_model_info", "1 for the model that is loaded.", "name", "version"
+        )
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(name, what, labels, registry=self.registry)
+
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(name, what, labels, registry=self.registry)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the seconds of a stage."""

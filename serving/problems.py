@@ -16,10 +16,17 @@ from pydantic import BaseModel
 
 from serving.rules import ALLOWED, ALLOWED_INSIDE, REFUSAL
 from serving.schemas import EVENT, ID, Event
+from serving.write_schemas import NewEvent
 
 SHOWN = 80
 """Characters shown of a value."""
 HEADER = "with the header content-type: application/json"
+
+NESTED: dict[str | int, type[BaseModel]] = {"history": Event, "events": NewEvent}
+"""Lists whose places are objects of their own."""
+
+OBJECTS = ("attributes", "at_most")
+"""Keys whose values are objects of keys of the client's own."""
 
 Problem = dict[str, str | None]
 Place = tuple[str | int, ...]
@@ -60,9 +67,13 @@ def _problem(found: Mapping[str, Any], body: Any, asked: type[BaseModel]) -> Pro
         return _say(where, "has a key with half a character", got, allowed, "leave it out")
     if len(place) == 1:
         return _no_object(kind, got, asked)
+    if place[1] in OBJECTS:
+        fix = f"send such an object, or leave {place[1]} out"
+        return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED[str(place[1])], fix)
     name = next(str(part) for part in reversed(place) if isinstance(part, str))
     if kind == "extra_forbidden":
-        return _unknown_key(where, name, got, Event if len(place) > 2 else asked)
+        inside = NESTED.get(place[1], asked) if len(place) > 2 else asked
+        return _unknown_key(where, name, got, inside)
     if kind == "missing":
         return _say(where, "is missing", None, ALLOWED[name], f"add {name}")
     if isinstance(place[-1], int):
@@ -86,6 +97,8 @@ def _wrong(kind: str, context: Mapping[str, Any]) -> str:
             return f"holds {context['actual_length']} values, fewer than {context['min_length']}"
         case "int_type" | "int_from_float" | "int_parsing_size":
             return "is no whole number"
+        case "literal_error":
+            return "is none of the words that are known"
         case "list_type":
             return "is no list"
         case "bool_type":

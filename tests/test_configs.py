@@ -12,11 +12,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipelines.publish import find_bundle
 from pipelines.stages import run_experiment
 from recsys.bundle import load_bundle
 from recsys.config import ExperimentConfig, RayConfig, dump_config, load_config, parse_config
 from recsys.data.catalogue import find_preset
+from recsys.published import find_bundle
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 NAMES = [path.stem for path in CONFIGS]

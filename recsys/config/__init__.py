@@ -22,6 +22,7 @@ from recsys.config.data import (
 from recsys.config.experiment import (
     EvaluationConfig,
     ExperimentConfig,
+    FeastConfig,
     FeaturesConfig,
     IndexConfig,
     PublishConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "ExperimentConfig",
+    "FeastConfig",
     "FeaturesConfig",
     "FilterConfig",
     "GlobalTimeSplit",

@@ -98,6 +98,16 @@ class PublishConfig(Section):
     """How sure that must be: one-sided, by the paired differences over users."""
 
 
+class FeastConfig(Section):
+    """The feature store that `publish` fills and the endpoint reads."""
+
+    enabled: bool = False
+    online: Literal["sqlite", "redis"] = "sqlite"
+    """Where rows are read online: a file below the output directory, or a Redis server."""
+    redis: str = "127.0.0.1:6379"
+    """`host:port` of it; options as `db=1` or `ssl=true` follow after commas."""
+
+
 class RayConfig(Section):
     """Where the stages run."""
 
@@ -140,6 +150,7 @@ class ExperimentConfig(Section):
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()
+    feast: FeastConfig = FeastConfig()
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 

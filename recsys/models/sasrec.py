@@ -63,14 +63,32 @@ class SASRec(EncoderModel):
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""
+        x, mask = self._embedded(batch)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self._finish(x)
+
+    def _embedded(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Return what the first block reads, float [R, L, D], and the attention mask."""
         x = self.item_table(batch.items)  # [R, L, D]
         positions, mask = self._order(batch)
         if self.position_table is not None:
             x = x + self.position_table(positions)
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self._finish(x)
+        return self.dropout(x), mask
+
+    def _newest(self, batch: SequenceBatch) -> Tensor:
+        """Return `hidden` at the newest place of each sequence, float [B, D].
+
+        Of the last block only these places are finished: its gates and feed-forward are most of its work.
+        """
+        x, mask = self._embedded(batch)
+        *earlier, block = self._stack()
+        for other in earlier:
+            x = other(x, mask)
+        attended = block.attention(block.norm1(x), mask)
+        where = batch.last.clamp(min=0)
+        x, attended = (part.flatten(0, 1)[where][:, None] for part in (x, attended))  # [B, 1, D]
+        return self._finish(block.finish(x, attended))[:, 0]
 
     def encode_sequences(self, batch: SequenceBatch) -> Tensor:
         """Return one vector per sequence, float [B, D]; an empty one gets `default_query`.
@@ -78,8 +96,12 @@ class SASRec(EncoderModel):
         With baskets as sets it is the mean over the places of the newest basket: which of them comes
         last is an accident.
         """
-        if not self.reads_baskets or batch.baskets is None or batch.items.numel() == 0:
-            return super().encode_sequences(batch)
+        if batch.items.numel() == 0:
+            return self.default_query.expand(len(batch), -1)
+        if not self.reads_baskets:
+            return torch.where(batch.last[:, None] < 0, self.default_query, self._newest(batch))
+        if batch.baskets is None:
+            return super().encode_sequences(batch)  # which says that they are missing
         length = batch.items.shape[1]
         row, column = batch.last.clamp(min=0) // length, batch.last.clamp(min=0) % length  # [B]
         newest = (batch.segments[row] == batch.segments[row, column, None]) & (

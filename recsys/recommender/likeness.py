@@ -33,6 +33,7 @@ class Likeness:
         self.bundle = bundle
         self._timed = timed
         self._device = device
+        self.removed: Int64 = np.zeros(0, dtype=np.int64)
         self._norms = None if bundle.index is None else _norms(bundle.index.columns)
 
     def answer(self, requests: Sequence[tuple[Sequence[str], int]]) -> list[dict[str, Pair]]:
@@ -47,22 +48,22 @@ class Likeness:
             return [{} for _ in requests]
         indices = self.bundle.item_ids.encode(distinct).astype(np.int64)
         names = [name for name, index in zip(distinct, indices, strict=True) if index != PAD]
-        answers = self._nearest(indices[indices != PAD], max(k for _, k in requests))
+        answers = self.nearest(indices[indices != PAD], max(k for _, k in requests))
         found = dict(zip(names, answers, strict=True))
         return [
             {name: _cut(found[name], k) for name in dict.fromkeys(item_ids) if name in found}
             for item_ids, k in requests
         ]
 
-    def _nearest(self, known: Int64, k: int) -> list[Pair]:
-        """Return the k items most like each known one, never itself."""
+    def nearest(self, known: Int64, k: int) -> list[Pair]:
+        """Return the k items most like each known one, never itself nor a removed one."""
         n_items, answers = self.bundle.model.n_items, list[Pair]()
         step = block_rows(n_items + 1)
         for at in range(0, len(known), step):
             part = known[at : at + step]
             own = [[index] for index in part.tolist()]
             scores = self._scores(part, own)  # [b, n_items + 1]
-            Exclusion().mask_(scores, Histories.from_lists(own))
+            Exclusion(blocked=self.removed).mask_(scores, Histories.from_lists(own))
             answers += pairs(*topk_rows(scores, min(k, n_items)))
         return answers
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recsys.bundle import Bundle
 from recsys.data.batches import SequenceBatch
+from recsys.data.sequences import Int64
 from recsys.errors import DataError
 from recsys.models import EncoderModel
 from recsys.recommender.likeness import Likeness, pairs
@@ -30,7 +31,7 @@ Observer = Callable[[str, float], None]
 
 
 class Recommender:
-    """Answers queries from a bundle. Safe to call from several threads; what it keeps never changes.
+    """Answers queries from a bundle. Safe to call from several threads; what changes is `removed` alone.
 
     Args:
         bundle: a loaded bundle.
@@ -59,6 +60,28 @@ class Recommender:
         self._maker = ListMaker(bundle, self._resolver, self._device)
         self._likeness = Likeness(bundle, clock, self._device)
 
+    @property
+    def removed(self) -> Int64:
+        """Items that are in no list, whatever is asked."""
+        return self._resolver.removed
+
+    @removed.setter
+    def removed(self, items: Int64) -> None:
+        self._resolver.removed = self._likeness.removed = items
+
+    @torch.inference_mode()
+    def nearest(self, items: Int64, k: int) -> list[list[int]]:
+        """Return the indices of the k items most like each of some, none of which is PAD."""
+        return [found for found, _ in self._likeness.nearest(items, k)]
+
+    def resolve(self, query: Query) -> Resolved:
+        """Return a query in dense indices, with the rule that its list must hold to.
+
+        Raises:
+            DataError: it is malformed.
+        """
+        return self._resolver.resolve(query)
+
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Query]) -> list[Recommendation]:
         """Return one list per query, in order; all share one model call.
@@ -81,7 +104,7 @@ class Recommender:
         for row, answer in self._maker.merged(resolved, output):
             found[row] = answer
         started = self._tell("search", started)
-        answers = [self._answer(r, *f) for r, f in zip(resolved, found, strict=True)]
+        answers = [self.answer(r, *f) for r, f in zip(resolved, found, strict=True)]
         self._tell("answer", started)
         return answers
 
@@ -193,7 +216,8 @@ class Recommender:
             found = topk_rows(exclusion.mask_(rows, histories), k)
         return pairs(*found)
 
-    def _answer(self, r: Resolved, items: list[int], scores: list[float]) -> Recommendation:
+    def answer(self, r: Resolved, items: list[int], scores: list[float]) -> Recommendation:
+        """Return a list of item indices as the answer to a query."""
         k = r.query.k
         names = [self._ids[i] for i in items[:k]]
         return Recommendation(

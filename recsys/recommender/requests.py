@@ -39,6 +39,8 @@ class Query:
         repeat_window: leave out the items of the newest so many events of the history, at least 1, and
             let older ones come again; unknown items count as events. Not together with
             `exclude_seen=False`.
+        before: items of events before those of the history, oldest first, which the model does not read;
+            they are excluded as the history is.
         strategy: how the list comes about: the `top` scores; one list merged from many continuations,
             of one `beam` search or of a `diverse` one; or the candidates of highest score re-ranked by
             `mmr` or `dpp`.
@@ -57,6 +59,7 @@ class Query:
     allow: Sequence[str] | None = None
     exclude_seen: bool | None = None
     repeat_window: int | None = None
+    before: Sequence[str] = ()
     strategy: Strategy = "top"
     settings: SearchSettings = DEFAULT_SETTINGS
     steps: int | None = None
@@ -132,6 +135,7 @@ class Continue:
     allow: Sequence[str] | None = None
     exclude_seen: bool | None = None
     repeat_window: int | None = None
+    before: Sequence[str] = ()
     required: Sequence[str] = ()
     at_most: Mapping[str, int] = field(default_factory=dict)
     label: str | None = None
@@ -148,6 +152,7 @@ class Continue:
             allow=self.allow,
             exclude_seen=self.exclude_seen,
             repeat_window=self.repeat_window,
+            before=self.before,
             steps=self.steps,
         )
 

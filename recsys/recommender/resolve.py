@@ -57,6 +57,8 @@ class Resolver:
         self.bundle = bundle
         self._reads = reads
         self._timed = timed
+        self.removed: Int64 = np.zeros(0, dtype=np.int64)
+        """Items that are in no list; replaced as a whole when that changes."""
         bundle.item_ids.encode([])  # builds the lookup now, not under the first request
         if bundle.user_ids is not None:
             bundle.user_ids.encode([])
@@ -72,6 +74,7 @@ class Resolver:
         blocked, unknown_excluded = self.translate(query.exclude)
         allowed, unknown_allowed = self.translate(query.allow or ())
         some = None if query.allow is None else allowed
+        blocked = np.concatenate([blocked, self.removed])
         rule = Exclusion.from_setting(setting, blocked=blocked, allowed=some)
         return Resolved(query, history, rule, unknown_allowed, unknown_excluded)
 
@@ -115,13 +118,15 @@ class Resolver:
             baskets = self._baskets(query, times, order)
             inside = np.argsort(baskets, kind="stable")
             order, baskets = order[inside], baskets[inside]
-        seen = items[order]
-        known = seen != PAD
+        read = items[order]
+        known = read != PAD
         unknown = [] if known.all() else self.translate(query.history)[1]
         fallback = None
         if not known.any():
             fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
-        return Events(seen[known], times[order][known], baskets[known], seen, unknown, fallback)
+        older = self.bundle.item_ids.encode(query.before).astype(np.int64)
+        seen = np.concatenate([older, read])
+        return Events(read[known], times[order][known], baskets[known], seen, unknown, fallback)
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
         """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""

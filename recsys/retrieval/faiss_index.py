@@ -217,3 +217,17 @@ def import_faiss() -> Any:
     except ImportError as error:
         raise MissingExtraError("faiss", "ann") from error
     return faiss
+
+
+def grown_faiss(index: Index, columns: Tensor, vectors: Tensor) -> FaissIndex:
+    """Return a copy of a FAISS index with more items; `columns` are all vectors, `vectors` the new."""
+    if not isinstance(index, FaissIndex):
+        raise TypeError(f"{type(index).__name__} is no FAISS index")
+    faiss = import_faiss()
+    structure = index.structure
+    if on_gpu(faiss, structure):
+        structure = faiss.index_gpu_to_cpu(structure)
+    structure = faiss.clone_index(structure)
+    structure.add(np.ascontiguousarray(vectors.numpy()))
+    structure = _to_gpu(faiss, index.kind, index.config, structure)
+    return FaissIndex(index.config, columns, structure, kind=index.kind, recall=index.recall)

@@ -123,3 +123,15 @@ def test_mask_by_hand() -> None:
         0,
         0,
     ]
+
+
+@BLOCKS
+def test_a_sequences_vector_is_the_hidden_one_of_its_newest_place(block: str) -> None:
+    net = model(block=block, blocks=2)
+    histories = [[3, 4, 5, 6, 7, 8], [], [9], [10, 11, 12]]
+    batch = batch_from_lists(histories, None, 6)
+    found = net.encode_sequences(batch)
+    places = net.hidden(batch).flatten(0, 1)[batch.last.clamp(min=0)]
+    known = batch.last >= 0
+    torch.testing.assert_close(found[known], places[known])
+    torch.testing.assert_close(found[1], net.default_query)

@@ -24,6 +24,8 @@ COMMANDS = (
     "evaluate",
     "publish",
     "serve",
+    "keys",
+    "events",
     "recommend",
     "continue",
     "frontier",

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 
 from pipelines import publish as stage
-from pipelines.publish import PUBLISHED, best_model, find_bundle, publish, read_record
+from pipelines.publish import best_model, publish
 from recsys.bundle import load_bundle
 from recsys.config import ExperimentConfig, load_config
 from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, read_manifest, write_manifest
+from recsys.published import PUBLISHED, find_bundle, read_record
 
 
 def row(model: str, value: float, **changes: Any) -> dict[str, Any]:

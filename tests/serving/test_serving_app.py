@@ -16,8 +16,9 @@ from recsys.bundle import load_bundle
 from recsys.config import TrainingConfig
 from recsys.errors import ArtifactError
 from recsys.recommender import Query, Recommender
-from serving.app import create_app, to_query
+from serving.app import create_app
 from serving.limits import MAX_BODY
+from serving.routes.recommend import to_query
 from serving.rules import MAX_K
 from serving.schemas import MAX_HISTORY, RecommendRequest
 
@@ -43,9 +44,10 @@ def recommender(bundle: Path) -> Recommender:
 
 
 def ask(client: TestClient, **body: Any) -> Any:
+    """Return the answer without its id, which no two have in common."""
     response = client.post("/v1/recommend", json=body)
     assert response.status_code == 200, response.text
-    return response.json()
+    return {key: value for key, value in response.json().items() if key != "request_id"}
 
 
 def refused(client: TestClient, body: Any, path: str = "/v1/recommend") -> str:
@@ -254,11 +256,14 @@ def test_an_unforeseen_error_tells_nothing_of_the_inside(
     def broken(self: Recommender, requests: object) -> None:
         raise RuntimeError("secret path /etc/inside")
 
-    monkeypatch.setattr(Recommender, "recommend", broken)
-    response = client.post("/v1/recommend", json={"history": ["i01"]})
+    monkeypatch.setattr(Recommender, "similar_batch", broken)
+    response = client.post("/v1/similar", json={"items": ["i01"]})
     assert response.status_code == 500
     assert "internal error" in response.text
-    assert "secret" not in response.text
+    logged = [vars(record) | {"text": record.getMessage()} for record in caplog.records]
+    assert any(one.get("error") == "RuntimeError" for one in logged)
+    assert "secret" not in response.text + str(logged)
+    assert not any(one["exc_info"] for one in logged)
     monkeypatch.undo()
     assert ask(client, history=["i01"])["items"]
 
@@ -273,7 +278,7 @@ def test_a_full_queue_is_said_at_once(bundle: Path) -> None:
             while worker._queue.empty():
                 pass
             second = client.post("/v1/recommend", json={"history": []})
-            assert second.status_code == 503
+            assert second.status_code == 429
             assert second.headers["retry-after"] == "1"
             assert "recsys_refused_total 1.0" in client.get("/metrics").text
             worker._answer_all([worker._queue.get()])
@@ -301,10 +306,10 @@ def test_concurrent_requests_get_what_sequential_ones_get(client: TestClient) ->
 def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> None:
     api = client.get("/openapi.json").json()
     post = api["paths"]["/v1/recommend"]["post"]
-    assert set(post["responses"]) == {"200", "413", "422", "503"}
+    assert set(post["responses"]) == {"200", "401", "413", "422", "429", "503", "504"}
     request = api["components"]["schemas"]["RecommendRequest"]
     for example in request["examples"]:
         RecommendRequest.model_validate(example)
     assert request["properties"]["k"]["maximum"] == MAX_K
     answer = api["components"]["schemas"]["RecommendResponse"]
-    assert set(ask(client, history=["i05"])) == set(answer["properties"])
+    assert {"request_id", *ask(client, history=["i05"])} == set(answer["properties"])

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tiny_bundle import make_bundle
 
-from serving.app import MAX_PROBLEMS, create_app
+from serving.app import create_app
+from serving.errors import BODIES, MAX_PROBLEMS
+from serving.problems import NESTED
 from serving.rules import ALLOWED, ALLOWED_INSIDE, MAX_IDS
-from serving.schemas import Event, RecommendRequest, SimilarRequest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
@@ -21,7 +22,10 @@ with warnings.catch_warnings():
 ID = "a text of 1 to 512 characters, or a whole number"
 IDS = f"a list of at most 10000 ids, each {ID}"
 EVENT = '{"item": "a", "time": 1767225600}'
-KEYS = "history, baskets, user_id, k, exclude, allow, exclude_seen, repeat_window"
+KEYS = (
+    "history, baskets, user_id, exclude, allow, exclude_seen, repeat_window, k, strategy, diversity, "
+    "groups, beams, candidates, steps"
+)
 LIMIT = 9007199254740992
 TIME = f"seconds since 1970, a whole number from {-LIMIT} to {LIMIT}"
 NEAR = "did you mean 'time'?"
@@ -271,9 +275,9 @@ def test_many_problems_are_counted_and_the_first_told(client: TestClient) -> Non
 def test_every_key_says_what_is_allowed() -> None:
     fields = {
         name: field
-        for model in (RecommendRequest, SimilarRequest, Event)
+        for model in (*BODIES.values(), *NESTED.values())
         for name, field in model.model_fields.items()
     }
-    assert set(ALLOWED) == set(fields)
+    assert set(ALLOWED) == {*fields, "q"}
     lists = {name for name, field in fields.items() if "list[" in str(field.annotation)}
     assert set(ALLOWED_INSIDE) == lists

@@ -1,0 +1,292 @@
+"""A bundle with more items: what came into the catalogue after training can be found at once.
+
+A new item stands among the known ones. Either it is like some of them, with weights: its score for any
+history is the weighted mean of theirs, by whatever model,
+
+    score(history, new) = sum_j w_j score(history, like_j),        w_j >= 0, sum_j w_j = 1
+
+which for an inner product is that with the mean of their vectors. Or it has a vector of its own. In a
+history it is read as the known item that it is most like. Its index comes after all others, so every
+index of the bundle keeps its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recsys.bundle import Bundle
+from recsys.data.batches import SequenceBatch
+from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
+from recsys.models import EncoderModel, Model
+from recsys.models.generation import GenerationState
+from recsys.retrieval.index import ExactIndex, Index
+from recsys.schema import ITEM, PAD
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item that the bundle was not trained with.
+
+    Attributes:
+        item_id: external id.
+        attributes: title and the like; columns that the catalogue has are shown in lists.
+        like: known items that it is like, most alike first.
+        weights: of those, positive; equal by default.
+        vector: item vector of its own, instead of `like`; for models that have vectors.
+    """
+
+    item_id: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    like: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    vector: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A bundle with more items, and the ids of those that could not be placed in it."""
+
+    bundle: Bundle
+    placed: tuple[str, ...]
+    unplaced: tuple[str, ...]
+
+
+def grow(bundle: Bundle, items: Sequence[NewItem]) -> Grown:
+    """Return the bundle with those of the items that it does not hold yet.
+
+    An item cannot be placed if the bundle knows none of the items it is like, and it has no vector that
+    fits the model's.
+    """
+    known = bundle.item_ids
+    there = known.encode([item.item_id for item in items]) != PAD
+    new = [item for item, old in zip(items, there, strict=True) if not old]
+    mixes = [_mix(item, known) for item in new]
+    width = bundle.index.width if bundle.index is not None else None
+    fits = [bool(mix) or len(item.vector) == width for item, mix in zip(new, mixes, strict=True)]
+    unplaced = tuple(item.item_id for item, fit in zip(new, fits, strict=True) if not fit)
+    new = [item for item, fit in zip(new, fits, strict=True) if fit]
+    if not new:
+        return Grown(bundle, (), unplaced)
+    mixes = [mix for mix, fit in zip(mixes, fits, strict=True) if fit]
+    weights = _weights(mixes, len(known))
+    placed = tuple(item.item_id for item in new)
+    return Grown(_with(bundle, new, weights), placed, unplaced)
+
+
+def _mix(item: NewItem, known: Vocabulary) -> dict[int, float]:
+    """Return the known items that an item is like, with weights whose sum is 1; none for a vector."""
+    if item.vector:
+        return {}
+    shares = item.weights or (1.0,) * len(item.like)
+    indices = known.encode(item.like).tolist()
+    pairs = [(i, w) for i, w in zip(indices, shares, strict=True) if i != PAD and w > 0]
+    total = sum(share for _, share in pairs)
+    mix: dict[int, float] = {}
+    for index, share in pairs:
+        mix[index] = mix.get(index, 0.0) + share / total
+    return mix
+
+
+def _weights(mixes: Sequence[Mapping[int, float]], n_items: int) -> Tensor:
+    """Return a sparse [M, n_items + 1] matrix of the weights."""
+    rows = [row for row, mix in enumerate(mixes) for _ in mix]
+    columns = [index for mix in mixes for index in mix]
+    values = [share for mix in mixes for share in mix.values()]
+    where = torch.tensor([rows, columns], dtype=torch.int64).reshape(2, -1)
+    size = (len(mixes), n_items + 1)
+    return torch.sparse_coo_tensor(
+        where, torch.tensor(values), size, check_invariants=True
+    ).coalesce()
+
+
+def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
+    """Return the bundle with all of the items."""
+    n_known, index, model = len(bundle.item_ids), bundle.index, bundle.model
+    stands_for = torch.cat([torch.arange(n_known + 1), _most_alike(weights)])
+    grown: Model
+    if index is not None and isinstance(model, EncoderModel):
+        vectors = torch.sparse.mm(weights, index.vectors.contiguous())  # [M, D]
+        for row, item in enumerate(new):
+            if item.vector:
+                vectors[row] = torch.tensor(item.vector)
+                stands_for[n_known + 1 + row] = _nearest(vectors[row], index)
+        plain = type(model).score is EncoderModel.score
+        grown = (
+            GrownEncoder(model, vectors, stands_for)
+            if plain
+            else GrownScorer(model, vectors, stands_for, weights)
+        )
+        index = _grown_index(index, vectors)
+    else:
+        grown = GrownModel(model, weights, stands_for)
+    ids = pl.concat([bundle.item_ids.ids, pl.Series([item.item_id for item in new])])
+    return replace(
+        bundle,
+        model=grown.eval(),
+        items=_grown_table(bundle.items, new),
+        item_ids=Vocabulary(ids, first_index=PAD + 1),
+        index=index,
+        popularity=np.concatenate([bundle.popularity, np.zeros(len(new), dtype=np.int64)]),
+    )
+
+
+def _most_alike(weights: Tensor) -> Tensor:
+    """Return the known item of largest weight of each row, int64 [M]; 0 for an empty row."""
+    best = torch.zeros(weights.shape[0], dtype=torch.int64)
+    largest = torch.zeros(weights.shape[0])
+    rows, columns = weights.indices().tolist()
+    for row, column, share in zip(rows, columns, weights.values().tolist(), strict=True):
+        if share > largest[row]:
+            best[row], largest[row] = column, share
+    return best
+
+
+def _nearest(vector: Tensor, index: Index) -> int:
+    """Return the known item whose vector has the largest cosine with this one."""
+    cosines = (
+        vector @ index.columns / torch.linalg.vector_norm(index.columns, dim=0).clamp(min=1e-12)
+    )
+    cosines[PAD] = -torch.inf
+    return int(cosines.argmax())
+
+
+def _grown_index(index: Index, vectors: Tensor) -> Index:
+    columns = torch.cat([index.columns, vectors.T], dim=1).contiguous()
+    if isinstance(index, ExactIndex):
+        return ExactIndex(index.config, columns, recall=index.recall)
+    from recsys.retrieval.faiss_index import grown_faiss
+
+    return grown_faiss(index, columns, vectors)
+
+
+def _grown_table(items: pl.DataFrame, new: Sequence[NewItem]) -> pl.DataFrame:
+    """Return the catalogue's table with a row for every new item; what it does not say is null."""
+    first = len(items) + 1
+    texts = {
+        name: pl.Series(name, [item.attributes.get(name) for item in new], dtype=pl.String)
+        for name in items.columns
+    }
+    texts[ITEM] = pl.Series(ITEM, [item.item_id for item in new])
+    texts[DENSE_ITEM] = pl.Series(DENSE_ITEM, np.arange(first, first + len(new)))
+    rows = pl.DataFrame(texts).select(
+        pl.lit(None, dtype).alias(name)
+        if dtype.is_nested()  # a text is no list
+        else pl.col(name).cast(dtype, strict=False)
+        for name, dtype in items.schema.items()
+    )
+    return pl.concat([items, rows])
+
+
+class GrownEncoder(EncoderModel):
+    """A learned model that knows more items: their vectors are given, and it reads them as others.
+
+    Args:
+        inner: the model of the bundle.
+        vectors: float [M, D] of the new items.
+        stands_for: int64 [n_items + M + 1], as which item each one is read; 0 for none.
+    """
+
+    def __init__(self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor) -> None:
+        super().__init__(inner.n_items + len(vectors), inner.width)
+        self.inner, self.max_length = inner, inner.max_length
+        self.reads_baskets = inner.reads_baskets
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("stands_for", stands_for)
+        self.default_query, self.temperature = inner.default_query, inner.temperature
+
+    def hidden(self, batch: SequenceBatch) -> Tensor:
+        """See `EncoderModel.hidden`."""
+        return self.inner.hidden(self._read(batch))
+
+    def encode_sequences(self, batch: SequenceBatch) -> Tensor:
+        """Return what the inner model makes of the histories, float [B, D]."""
+        return self.inner.encode_sequences(self._read(batch))
+
+    def encode_items(self, items: Tensor | None = None) -> Tensor:
+        """See `EncoderModel.encode_items`."""
+        if items is None:
+            return torch.cat([self.inner.encode_items(), self.get_buffer("vectors")])
+        old = items <= self.inner.n_items
+        known = self.inner.encode_items(torch.where(old, items, PAD))
+        new = self.get_buffer("vectors")[torch.where(old, 0, items - self.inner.n_items - 1)]
+        return torch.where(old[:, None], known, new)
+
+    def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
+        """See `EncoderModel.start`."""
+        return self.inner.start(self._read(batch), gap)
+
+    def step(self, state: GenerationState, items: Tensor) -> GenerationState:
+        """See `EncoderModel.step`."""
+        return self.inner.step(state, self.get_buffer("stands_for")[items])
+
+    def _read(self, batch: SequenceBatch) -> SequenceBatch:
+        return replace(batch, items=self.get_buffer("stands_for")[batch.items])
+
+
+class GrownScorer(GrownEncoder):
+    """The same for a model whose score is more than an inner product: means of its own scores.
+
+    An item that has a vector instead of `like` has the score of the item it is read as.
+    """
+
+    def __init__(
+        self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor, weights: Tensor
+    ) -> None:
+        super().__init__(inner, vectors, stands_for)
+        dense = weights.to_dense()  # [M, n_items + 1]
+        bare = dense.sum(1) == 0
+        dense[bare, stands_for[inner.n_items + 1 :][bare]] = 1
+        self.like = dense.any(0).nonzero()[:, 0]  # int64 [J]
+        self.shares = dense[:, self.like].T.contiguous()  # [J, M]
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """See `Model.score`."""
+        batch = self._read(batch)
+        return self._mixed(items, lambda some: self.inner.score(batch, some))
+
+    def score_next(self, state: GenerationState, items: Tensor | None = None) -> Tensor:
+        """See `EncoderModel.score_next`."""
+        return self._mixed(items, lambda some: self.inner.score_next(state, some))
+
+    def _mixed(self, items: Tensor | None, known: Callable[[Tensor | None], Tensor]) -> Tensor:
+        """Return scores [B, C] of any items by a function that has those of known ones."""
+        device = self.get_buffer("vectors").device
+        new = known(self.like.to(device)) @ self.shares.to(device)  # [B, M]
+        if items is None:
+            return torch.cat([known(None), new], dim=1)
+        n = self.inner.n_items
+        old = items <= n
+        scores = known(torch.where(old, items, PAD))  # [B, C]
+        where = torch.where(old, 0, items - n - 1).expand(len(scores), -1)
+        return torch.where(old, scores, new.gather(1, where))
+
+
+class GrownModel(Model):
+    """Any other model that knows more items: their scores are weighted means of known items' scores.
+
+    Args:
+        inner: the model of the bundle.
+        weights: sparse float [M, n_items + 1].
+        stands_for: int64 [n_items + M + 1], as which item each one is read.
+    """
+
+    def __init__(self, inner: Model, weights: Tensor, stands_for: Tensor) -> None:
+        super().__init__(inner.n_items + len(weights))
+        self.inner, self.max_length = inner, inner.max_length
+        self.reads_baskets = inner.reads_baskets
+        self.weights = weights
+        self.register_buffer("stands_for", stands_for)
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """See `Model.score`."""
+        batch = replace(batch, items=self.get_buffer("stands_for")[batch.items])
+        known = self.inner.score(batch).float()  # [B, n_items + 1]
+        new = torch.sparse.mm(self.weights.to(known.device), known.T).T  # [B, M]
+        scores = torch.cat([known, new], dim=1)
+        return scores if items is None else scores[:, items]

@@ -1,0 +1,104 @@
+"""Playlists: how a list, or the history of a user, may go on."""
+
+from __future__ import annotations
+
+import secrets
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from recsys.recommender import Continuation, Continue, SearchSettings
+from serving.access import may_read, service_of
+from serving.continue_schemas import ContinueRequest, ContinueResponse
+from serving.errors import READ
+from serving.routes.recommend import history_source
+from serving.service import Answer
+from serving.users import Known
+
+router = APIRouter(prefix="/v1/playlists", dependencies=[Depends(may_read)])
+
+
+@router.post("/continue", response_model=ContinueResponse, responses=READ)
+async def continue_list(body: ContinueRequest, request: Request) -> Response:
+    """Return several lists that may follow a history, in order, within the rules that are asked for.
+
+    Rules that no list can hold to are refused and named.
+    """
+    service = service_of(request)
+    known = None
+    if body.user_id is not None:
+        known = await service.users.history(body.user_id, service.model.base)
+    answer = await service.ask(to_continue(body, known))
+    found = answer.found
+    if not isinstance(found, Continuation):
+        raise TypeError(f"a continuation was answered by {type(found).__name__}")
+    request.state.stages = answer.stages
+    request_id = secrets.token_hex(8)
+    if service.answers is not None:
+        service.answers.write(
+            {
+                "request": request_id,
+                "user": body.user_id,
+                "lists": [one.items for one in found.lists],
+                "strategy": "continue",
+                "model": answer.model.label,
+            }
+        )
+    content = {
+        "request_id": request_id,
+        "model": answer.model.version,
+        "history_source": history_source(body, known),
+        "lists": lists_of(answer, found),
+        "exact": found.exact,
+        "unknown": found.unknown,
+        "unknown_allowed": found.unknown_allowed,
+        "unknown_excluded": found.unknown_excluded,
+        "fallback": found.fallback,
+    }
+    return JSONResponse(content)
+
+
+def to_continue(body: ContinueRequest, known: Known | None) -> Continue:
+    """Return what the recommender is asked; `known` as in `to_query` of recommendations."""
+    events = body.history or []
+    items = [event if isinstance(event, str) else event.item for event in events]
+    times = [event.time for event in events if not isinstance(event, str)]
+    history, user, before = (None if body.history is None else items), body.user_id, list[str]()
+    if known is not None:
+        history, user, before, times = known.items, None, known.before, known.times or []
+    return Continue(
+        history=history,
+        times=times or None,
+        baskets=body.baskets,
+        user_id=user,
+        steps=body.steps,
+        settings=SearchSettings(
+            groups=body.groups,
+            beams=body.beams,
+            diversity=body.diversity,
+            dissimilarity=body.dissimilarity,
+            candidates=body.candidates,
+        ),
+        exclude=body.exclude,
+        allow=body.allow,
+        exclude_seen=body.exclude_seen,
+        repeat_window=body.repeat_window,
+        before=before,
+        required=body.required,
+        at_most=body.at_most,
+        label=body.label,
+        gap=body.gap,
+    )
+
+
+def lists_of(answer: Answer, found: Continuation) -> list[dict[str, object]]:
+    """Return the lists as plain mappings."""
+    return [
+        {
+            "items": answer.model.ranked(one.items, one.gains),
+            "log_probability": one.log_probability,
+            "score": one.score,
+            "group": one.group,
+        }
+        for one in found.lists
+    ]

@@ -1,0 +1,67 @@
+"""A client of an endpoint that takes writes, for tests."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from serving.app import create_app
+from serving.service import Service
+from serving.settings import ServingSettings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
+    from fastapi.testclient import TestClient
+
+
+class Live:
+    """An endpoint's client, and a look inside."""
+
+    def __init__(self, client: TestClient, app: Any) -> None:
+        self.client = client
+        self._app = app
+
+    @property
+    def service(self) -> Service:
+        service: Service = self._app.state.service
+        return service
+
+    def ask(self, **body: Any) -> dict[str, Any]:
+        """Return the answer to a request for a list."""
+        return self._good(self.client.post("/v1/recommend", json=body))
+
+    def items(self, **body: Any) -> list[str]:
+        """Return the items of the answer."""
+        return [row["item_id"] for row in self.ask(**body)["items"]]
+
+    def happen(self, *events: tuple[Any, ...], **more: Any) -> dict[str, Any]:
+        """Send events `(user, item, time)`."""
+        names = ("user_id", "item", "time")
+        rows = [dict(zip(names, event, strict=False)) | more for event in events]
+        return self._good(self.client.post("/v1/events", json={"events": rows}))
+
+    def add(self, item: str, **body: Any) -> dict[str, Any]:
+        """Add an item."""
+        return self._good(self.client.post("/v1/items", json={"item_id": item, **body}), 201)
+
+    def metric(self, name: str) -> float:
+        """Return a line of the metrics as a number, 0 if it is not there."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def _good(self, response: Any, status: int = 200) -> Any:
+        assert response.status_code == status, response.text
+        return response.json()
+
+
+@contextmanager
+def live(bundle: Path, state: Path | None, find: Any = None, **settings: Any) -> Iterator[Live]:
+    """Start an endpoint on a bundle, with open writes."""
+    app = create_app(bundle, ServingSettings(state=state, open_writes=True, **settings), find)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Live(client, app)

@@ -1,0 +1,139 @@
+"""New items stand where they are said to stand, for models with vectors and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_bundle import N_ITEMS, make_bundle
+
+from recsys.bundle import Bundle, load_bundle
+from recsys.config import (
+    IndexConfig,
+    ItemKNNConfig,
+    MarkovConfig,
+    ModelConfig,
+    PopularityConfig,
+    SASRecConfig,
+)
+from recsys.growth import NewItem, grow
+from recsys.models import EncoderModel
+from recsys.recommender import Query, Recommender
+
+SASREC = SASRecConfig(width=8, heads=2, blocks=1, max_length=6)
+HISTORY = ["i05", "i09", "i12"]
+LIKE_TWO = NewItem("new", {"title": "A new one"}, like=("i07", "i20"), weights=(3.0, 1.0))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[SASREC, MarkovConfig(), ItemKNNConfig(), PopularityConfig()],
+    ids=lambda c: c.kind,
+)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    config: ModelConfig = request.param
+    return load_bundle(make_bundle(tmp_path_factory.mktemp("bundles"), config))
+
+
+def scores(bundle: Bundle, history: list[str]) -> dict[str, float]:
+    query = Query(history=history, k=N_ITEMS + 5, exclude_seen=False)
+    [answer] = Recommender(bundle).recommend([query])
+    return dict(zip(answer.items, answer.scores, strict=True))
+
+
+def test_a_new_items_score_is_the_mean_of_those_it_is_like(bundle: Bundle) -> None:
+    grown = grow(bundle, [LIKE_TWO])
+    assert (grown.placed, grown.unplaced) == (("new",), ())
+    before, after = scores(bundle, HISTORY), scores(grown.bundle, HISTORY)
+    expected = 0.75 * before["i07"] + 0.25 * before["i20"]
+    assert after.pop("new") == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert after == pytest.approx(before, rel=1e-5, abs=1e-6)
+
+
+def test_in_a_history_it_is_read_as_the_one_it_is_most_like(bundle: Bundle) -> None:
+    grown = grow(bundle, [LIKE_TWO]).bundle
+    query = Query(history=["i05", "new"], k=N_ITEMS)
+    [answer] = Recommender(grown).recommend([query])
+    assert answer.unknown == [] and "new" not in answer.items
+    alone = scores(bundle, ["i05", "i07"])
+    found = dict(zip(answer.items, answer.scores, strict=True))
+    assert found == pytest.approx({item: alone[item] for item in found}, rel=1e-5, abs=1e-6)
+
+
+def test_what_the_bundle_knows_or_cannot_place_changes_nothing(bundle: Bundle) -> None:
+    known = NewItem("i03", like=("i04",))
+    lost = NewItem("lost", like=("ghost",))
+    grown = grow(bundle, [known, lost])
+    assert grown.bundle is bundle
+    assert (grown.placed, grown.unplaced) == ((), ("lost",))
+
+
+def test_the_table_names_it_and_it_is_found_like_others(bundle: Bundle) -> None:
+    grown = grow(bundle, [LIKE_TWO, NewItem("other", like=("i07",))]).bundle
+    assert grown.items["title"].to_list()[-2:] == ["A new one", None]
+    assert grown.items["item"].to_list() == list(range(1, N_ITEMS + 3))
+    assert grown.popularity.tolist()[-2:] == [0, 0]
+    alike = Recommender(grown).similar(["other", "new"], 5)
+    assert set(alike) == {"other", "new"}
+    if grown.index is not None:
+        assert alike["other"].items[0] == "i07"
+
+
+def test_a_vector_of_its_own(tmp_path: Path) -> None:
+    bundle = load_bundle(make_bundle(tmp_path))
+    assert bundle.index is not None
+    vector = (bundle.index.vectors[7] * 2).tolist()
+    grown = grow(bundle, [NewItem("v", vector=tuple(vector)), NewItem("w", vector=(1.0,))])
+    assert (grown.placed, grown.unplaced) == (("v",), ("w",))
+    before, after = scores(bundle, HISTORY), scores(grown.bundle, HISTORY)
+    assert after["v"] == pytest.approx(2 * before["i07"], rel=1e-4)
+    as_seven = scores(grown.bundle, ["i05", "v"])
+    assert as_seven["i30"] == pytest.approx(scores(bundle, ["i05", "i07"])["i30"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf_flat"])
+def test_a_faiss_index_takes_new_vectors_and_the_old_one_stays(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("faiss")
+    from dataclasses import replace
+
+    from recsys.retrieval.index import build_index
+
+    bundle = load_bundle(make_bundle(tmp_path))
+    assert isinstance(bundle.model, EncoderModel)
+    with torch.no_grad():
+        index = build_index(IndexConfig(kind=kind), bundle.model.encode_items())
+    bundle = replace(bundle, index=index)
+    grown = grow(bundle, [LIKE_TWO]).bundle
+    exact = scores(grow(load_bundle(bundle.path), [LIKE_TWO]).bundle, HISTORY)
+    assert scores(grown, HISTORY) == pytest.approx(exact, rel=1e-4, abs=1e-5)
+    assert index.structure.ntotal == N_ITEMS
+
+
+def test_removed_items_are_in_no_list(tmp_path: Path) -> None:
+    recommender = Recommender(load_bundle(make_bundle(tmp_path)))
+    [before] = recommender.recommend([Query(history=HISTORY, k=3)])
+    gone = recommender.bundle.item_ids.encode(before.items[:2]).astype(np.int64)
+    recommender.removed = gone
+    [after] = recommender.recommend([Query(history=HISTORY, k=N_ITEMS)])
+    assert not set(before.items[:2]) & set(after.items)
+    assert after.items[0] == before.items[2]
+    allowed = Query(history=HISTORY, allow=before.items)
+    assert recommender.recommend([allowed])[0].items == before.items[2:]
+    alike = recommender.similar(["i05"], N_ITEMS)["i05"].items
+    assert not set(before.items[:2]) & set(alike)
+
+
+def test_events_before_the_history_are_excluded_and_not_read(tmp_path: Path) -> None:
+    recommender = Recommender(load_bundle(make_bundle(tmp_path)))
+    plain, longer, window = recommender.recommend(
+        [
+            Query(history=HISTORY, k=N_ITEMS),
+            Query(history=HISTORY, before=["i01", "i02", "ghost"], k=N_ITEMS),
+            Query(history=HISTORY, before=["i01", "i02"], k=N_ITEMS, repeat_window=4),
+        ]
+    )
+    assert longer.items == [item for item in plain.items if item not in ("i01", "i02")]
+    assert longer.unknown == []
+    assert window.items == [item for item in plain.items if item != "i02"]
