@@ -25,6 +25,7 @@ from recsys.models import EncoderModel
 from recsys.retrieval import Exclusion, Histories, topk_rows
 from recsys.retrieval.blocks import block_rows
 from recsys.retrieval.exclusion import Integers, Setting
+from recsys.retrieval.rescore import search_rescored
 from recsys.schema import PAD
 
 EMPTY_HISTORY = "empty_history"
@@ -171,12 +172,13 @@ class Recommender:
         output = self._encode(batch)
         started = self._tell("encode", started)
         for group in _groups(resolved):
-            for row, answer in zip(group, self._search(output, resolved, group), strict=True):
+            answers = self._search(output, batch, resolved, group)
+            for row, answer in zip(group, answers, strict=True):
                 found[row] = answer
         started = self._tell("search", started)
-        answers = [self._answer(r, *f) for r, f in zip(resolved, found, strict=True)]
+        lists = [self._answer(r, *f) for r, f in zip(resolved, found, strict=True)]
         self._tell("answer", started)
-        return answers
+        return lists
 
     def recommend_batch(
         self,
@@ -367,20 +369,24 @@ class Recommender:
         return model.score(batch).float().cpu()
 
     def _search(
-        self, output: Tensor, resolved: Sequence[_Resolved], group: list[int]
+        self, output: Tensor, batch: SequenceBatch, resolved: Sequence[_Resolved], group: list[int]
     ) -> list[tuple[list[int], list[float]]]:
         """Return `(item indices, scores)` for the queries of a group, which share one allow-list."""
+        index, model = self.bundle.index, self.bundle.model
         some = [resolved[row] for row in group]
         rows = output[group]  # a copy: masking must not touch the model's own tensors
         # Each query has a rule of its own. What it forbids is the query's history to the search.
         closed = [r.rule.forbidden(r.history.seen) for r in some]
         histories = Histories.from_lists(closed)
         exclusion = Exclusion(allowed=some[0].rule.allowed)
-        k = min(max(r.query.k for r in some), self.bundle.model.n_items)
-        if self.bundle.index is not None and isinstance(self.bundle.model, EncoderModel):
-            found = self.bundle.index.search(rows, k, exclusion, histories)
-        else:
+        k = min(max(r.query.k for r in some), model.n_items)
+        if index is None or not isinstance(model, EncoderModel):
             found = topk_rows(exclusion.mask_(rows, histories), k)
+        elif model.is_inner_product:
+            found = index.search(rows, k, exclusion, histories)
+        else:
+            part = batch if len(group) == len(resolved) else self._batch(some)
+            found = search_rescored(index, model, part, rows, k, exclusion, histories)
         return _pairs(*found)
 
     def _likeness(self, known: Int64, own: list[list[int]]) -> Tensor:

@@ -37,6 +37,7 @@ class SequenceBatch:
             batches only.
         target_places: int64 [T]; flat indices into R*L of the T places with a target, ascending; with
             `targets`. To find them on a GPU would mean to wait for it.
+        users: int64 [B]; whose history each sequence is; training batches only.
     """
 
     items: Tensor
@@ -47,6 +48,7 @@ class SequenceBatch:
     baskets: Tensor | None = None
     targets: Tensor | None = None
     target_places: Tensor | None = None
+    users: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)

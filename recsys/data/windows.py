@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.sequences import Int64, TrainingData
@@ -107,13 +108,16 @@ class TrainingBatches:
         draw = np.random.default_rng((self.seed, epoch, self.rank))
         for at in range(0, len(order), self.batch_size):
             pick = order[at : at + self.batch_size]
-            yield pack_histories(
+            batch = pack_histories(
                 self.data.store,
                 start[pick],
                 end[pick],
                 self.max_length,
                 lambda places: self._targets(places, draw),
             )
+            # Users without events share the offset of the next user, who is the last of them.
+            users = np.searchsorted(self.data.store.offsets, start[pick], side="right") - 1
+            yield replace(batch, users=torch.from_numpy(users))
 
     def _targets(self, places: Int64, draw: np.random.Generator) -> Int64:
         """Return the item to predict after each place, 0 where there is none."""

@@ -53,11 +53,16 @@ class CountingModel(Model):
 class EncoderModel(Model):
     """A learned model whose score is the inner product of a sequence vector and an item vector.
 
+    A model may add to it what is no inner product (`is_inner_product` is then False). It is shortlisted
+    by the product, and the shortlist scored again.
+
     `default_query` [D] stands for an empty history; training sets it to the vector whose softmax over
     the catalogue is nearest to the training popularity.
     """
 
     default_query: Tensor
+    is_inner_product: bool = True
+    """Whether `score` is nothing but the product; if not, `beyond_product` is what it has more."""
 
     def __init__(self, n_items: int, width: int) -> None:
         super().__init__(n_items)
@@ -79,6 +84,14 @@ class EncoderModel(Model):
         newest = self.hidden(batch).flatten(0, 1)[batch.last.clamp(min=0)]  # [B, D]
         return torch.where(batch.last[:, None] < 0, self.default_query, newest)
 
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return what `score` has beyond the product, float [B, C], for items [C], or [B, C] row by row.
+
+        Without `items` for all rows 0..n_items; 0 for an empty history.
+        """
+        raise NotImplementedError(f"the score of {type(self).__name__} is an inner product")
+
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
-        """Return `encode_sequences(batch) @ encode_items(items).T`, float [B, C]."""
-        return self.encode_sequences(batch) @ self.encode_items(items).T
+        """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""
+        product = self.encode_sequences(batch) @ self.encode_items(items).T
+        return product if self.is_inner_product else product + self.beyond_product(batch, items)

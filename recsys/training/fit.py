@@ -19,16 +19,19 @@ from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
 from recsys.data.sequences import Int64, Targets, TrainingData
+from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranking import rank_targets
-from recsys.losses import build_loss
+from recsys.losses import Loss, build_loss
 from recsys.models.contract import EncoderModel
+from recsys.models.unirec import UniRec
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
 from recsys.training.module import TrainingModule
-from recsys.training.objective import TargetPrediction
+from recsys.training.objective import Objective, TargetPrediction
 from recsys.training.popularity_query import popularity_query
+from recsys.training.unirec_objective import UniRecObjective
 from recsys.training.validation import means_by_user
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class FitPlan:
         training: how to fit.
         evaluation: how validation ranks (what it excludes).
         data: what may be learned from.
+        statistics: of the same training events, for objectives that read them.
         validation: what the best epoch is chosen on; None trains all epochs and keeps the last, as a
             refit does whose epochs are known.
         directory: where checkpoints, history and weights are written.
@@ -67,6 +71,7 @@ class FitPlan:
     trainer: dict[str, Any] | None = None
     rank: int = 0
     world_size: int = 1
+    statistics: TrainingStatistics | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -130,7 +135,15 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
     tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
     loss = build_loss(plan.training.loss, counts, tokens)
-    return TrainingModule(model, TargetPrediction(loss), plan.training, batches)
+    return TrainingModule(model, build_objective(model, loss, plan), plan.training, batches)
+
+
+def build_objective(model: EncoderModel, loss: Loss, plan: FitPlan) -> Objective:
+    """Return the way in which a model learns."""
+    match model:
+        case UniRec():
+            return UniRecObjective(model, loss, plan.data, plan.statistics)
+    return TargetPrediction(loss)
 
 
 def _trainer(plan: FitPlan, end: EpochEnd) -> lightning.Trainer:
