@@ -20,7 +20,7 @@ from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
-from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
+from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
@@ -152,14 +152,9 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
 
 
 def _check_clock(config: ExperimentConfig, name: str) -> None:
-    """Refuse what compares times of different users where the data's clock does not carry it."""
-    training = getattr(_model_config(config, name), "training", None)
+    """Refuse what the data's clock does not carry."""
     clock = read_manifest(config.workspace / "prepared")["config"]["data"]["clock"]
-    if training is not None and training.recency_half_life is not None and clock != "absolute":
-        raise ConfigError(
-            f"models.{name}.training.recency_half_life is {training.recency_half_life:g} days, but "
-            f"data.clock is {clock}: times of different users say nothing of which is newer; leave it out"
-        )
+    check_clock({name: _model_config(config, name)}, clock)
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:

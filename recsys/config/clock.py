@@ -25,10 +25,19 @@ def check_clock(models: Mapping[str, ModelConfig], clock: Clock) -> None:
 
 
 def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
-    """Yield the settings of a model that the clock cannot carry, each with what to set instead."""
+    """Yield the settings of a model that the clock cannot carry, each with what to do instead."""
+    if clock == "absolute":
+        return
+    training = getattr(config, "training", None)
+    if training is not None and training.recency_half_life is not None:
+        days = f"{training.recency_half_life:g} days"
+        yield (
+            f"training.recency_half_life is {days}, but times of different users say nothing of which "
+            "is newer; leave it out"
+        )
     if isinstance(config, TiSASRecConfig) and clock == "none":
         yield "kind is tisasrec, which attends by times; use sasrec"
-    if not isinstance(config, UniRecConfig) or clock == "absolute":
+    if not isinstance(config, UniRecConfig):
         return
     if config.calendar:
         yield "calendar is true; set it to false"

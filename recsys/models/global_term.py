@@ -30,7 +30,7 @@ def newest_distinct(batch: SequenceBatch, max_length: int, count: int) -> tuple[
     """Return `(events [B, H], distinct items [B, J])` of the histories, newest first, 0-filled."""
     recent = batch.recent(max_length)  # [B, H]
     same = recent[:, :, None] == recent[:, None, :]  # [B, H, H]
-    newer = torch.ones_like(same[0]).tril(-1)
+    newer = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril(-1)  # [H, H]
     fresh = (recent > 0) & ~(same & newer).any(-1)  # no newer event is of the same item
     order = (~fresh).long().argsort(dim=1, stable=True)[:, :count]
     return recent, torch.where(fresh.gather(1, order), recent.gather(1, order), 0)

@@ -170,12 +170,25 @@ def previous_times(times: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
     The first event of a sequence has its own time, so its gap is 0. Places left out of a sequence
     (segment 0) are stepped over.
     """
-    columns = torch.arange(times.shape[1], device=times.device).expand_as(times)
+    where, there = _previous_places(segments)
+    return torch.where(there, times.gather(1, where), times), there
+
+
+def _previous_places(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `(column of the event before in its sequence, whether there is one)`, both [R, L]."""
+    columns = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
     newest = torch.where(segments > 0, columns, -1).cummax(dim=1).values
     before = F.pad(newest[:, :-1], (1, 0), value=-1)
     where = before.clamp(min=0)
-    there = (before >= 0) & (segments > 0) & (segments.gather(1, where) == segments)
-    return torch.where(there, times.gather(1, where), times), there
+    return where, (before >= 0) & (segments > 0) & (segments.gather(1, where) == segments)
+
+
+def basket_starts(segments: Tensor, baskets: Tensor) -> Tensor:
+    """Return the column of the first event of each place's basket, int64 [R, L]."""
+    where, there = _previous_places(segments)
+    begins = (segments > 0) & ~(there & (baskets.gather(1, where) == baskets))
+    columns = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    return torch.where(begins, columns, 0).cummax(dim=1).values
 
 
 class GapEncoding(nn.Module):
@@ -183,6 +196,7 @@ class GapEncoding(nn.Module):
 
     `hours`: the row of the table is clip(h(t) - h(before), 0, 8760) with h(t) = floor(t / 3600); the
     first event has gap 0. `log`: floor(2 log2(1 + seconds)), and a row of its own for the first event.
+    Where baskets are sets, all events of one have the gap since the basket before.
 
     With `reference` the first event's gap is 8760 hours, as the published code has it, whose padding
     lies in 1970.
@@ -195,9 +209,12 @@ class GapEncoding(nn.Module):
         size = HOURS_A_YEAR + 1 if scale == "hours" else LOG_BUCKETS + 1
         self.table = nn.Embedding(size, width)
 
-    def forward(self, times: Tensor, segments: Tensor) -> Tensor:
-        """Return float [R, L, D] for int64 seconds and segments [R, L]."""
-        out: Tensor = self.table(self.rows(times, segments))
+    def forward(self, times: Tensor, segments: Tensor, baskets: Tensor | None = None) -> Tensor:
+        """Return float [R, L, D] for int64 seconds, segments and (if they are sets) baskets [R, L]."""
+        rows = self.rows(times, segments)
+        if baskets is not None:
+            rows = rows.gather(1, basket_starts(segments, baskets))
+        out: Tensor = self.table(rows)
         return out
 
     def rows(self, times: Tensor, segments: Tensor) -> Tensor:

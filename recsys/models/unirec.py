@@ -144,8 +144,10 @@ class UniRec(EncoderModel):
         calendar = None
         if self.calendar is not None:
             calendar = self.dropout(self.calendar(_known_times(batch)))
-        gaps = None if self.gaps is None else self.gaps(_known_times(batch), batch.segments)
-        return calendar, gaps
+        if self.gaps is None:
+            return calendar, None
+        baskets = batch.baskets if self.reads_baskets else None
+        return calendar, self.gaps(_known_times(batch), batch.segments, baskets)
 
     def queries_of(self, branch: Tensor) -> Tensor:
         """Return a branch's query vectors float [..., width] of its encodings; times do not rank."""
