@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
-from pipelines.statistics import NEIGHBOURS
+from pipelines.statistics import NEIGHBOURS, training_statistics
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
@@ -314,6 +314,9 @@ def train_worker(settings: dict[str, Any]) -> None:
         trainer=_data_parallel() if world_size > 1 else None,
         rank=rank,
         world_size=world_size,
+        statistics=training_statistics(config, settings["fold"], settings["refit"])
+        if getattr(model_config, "needs_statistics", False)
+        else None,
     )
     rows = fit(model, plan)
     if rank == 0:

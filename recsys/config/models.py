@@ -269,6 +269,11 @@ class UniRecConfig(Section):
         return self
 
     @property
+    def needs_statistics(self) -> bool:
+        """Whether training needs the statistics of the training events."""
+        return self.sequence_enhancement or self.needs_neighbours
+
+    @property
     def needs_neighbours(self) -> bool:
         """Whether training needs the neighbours of the items."""
         return self.item_enhancement or self.inject_tail != "off"

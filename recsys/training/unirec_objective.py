@@ -66,7 +66,7 @@ class UniRecObjective(Objective):
         self.sequences: SequenceEnhancement | None = None
         self.items: ItemEnhancement | None = None
         tell_years(model, data)
-        if not (config.sequence_enhancement or config.needs_neighbours):
+        if not config.needs_statistics:
             return
         found = _needed(statistics)
         frequent = frequent_items(config, found)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.calendar import calendar
 from recsys.models.time_encoding import (
     LOG_BUCKETS,
     CalendarEncoding,
@@ -127,3 +129,11 @@ def test_events_of_a_basket_as_a_set_have_the_gap_since_the_basket_before() -> N
         encoding.table.weight.copy_(torch.arange(LOG_BUCKETS + 1.0)[:, None])
     got = encoding(times, segments, baskets)[0, :, 0].tolist()
     assert got == [0, 0, 24, 24, 25, 0, 0]
+
+
+def test_the_model_and_the_features_have_one_calendar() -> None:
+    times = np.random.default_rng(0).integers(0, 2 * 10**9, 500)
+    found = calendar_of(torch.from_numpy(times))
+    mine = torch.stack([found[name] for name in FEATURES], 1)
+    mine[:, 0] -= 1969
+    assert np.array_equal(calendar(times, 1970, 2040), mine.numpy())

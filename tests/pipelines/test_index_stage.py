@@ -124,7 +124,8 @@ def test_a_score_that_is_more_than_a_product_is_measured_against_full_ranking(
     tiny_store: SequenceStore,
     tiny_split: Split,
 ) -> None:
-    models = {"unirec": {"kind": "unirec", "width": 8, "blocks": 1, "max_length": 6}}
+    lean = {"item_enhancement": False}  # no neighbours here
+    models = {"unirec": {"kind": "unirec", "width": 8, "blocks": 1, "max_length": 6, **lean}}
     config = load_config(
         write_config(
             models={"pop": {"kind": "pop"}, **models},
