@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from recsys.data.batches import SequenceBatch
 
@@ -38,7 +39,8 @@ def newest_distinct(batch: SequenceBatch, max_length: int, count: int) -> tuple[
 
 def history_part(events: Tensor, distinct: Tensor, table: Tensor) -> Tensor:
     """Return sum_p g(s_p) / (n + 1), float [B, D], of int64 [B, H] events over `table` [V + 1, D]."""
-    vectors, rows = table[events], table[distinct]  # [B, H, D], [B, J, D]
+    # `embedding` and not indexing: its backward adds rows up in parallel.
+    vectors, rows = embedding(events, table), embedding(distinct, table)  # [B, H, D], [B, J, D]
     weights = _weights(vectors @ rows.mT, distinct[:, None])  # [B, H, J]
     mixed = 0.5 * vectors * (1.0 + weights @ rows)  # g(s_p), [B, H, D]
     real = (events > 0).to(mixed.dtype)  # [B, H]
@@ -55,8 +57,8 @@ def own_part(items: Tensor, events: Tensor, distinct: Tensor, table: Tensor) -> 
     parts = []
     for at in range(0, len(events), step):
         part = slice(at, at + step)
-        own = table[items if items.dim() == 1 else items[part]]  # [C, D] or [b, C, D]
-        rows = table[distinct[part]]  # [b, J, D]
+        own = embedding(items if items.dim() == 1 else items[part], table)  # [C, D] or [b, C, D]
+        rows = embedding(distinct[part], table)  # [b, J, D]
         weights = _weights(own @ rows.mT, distinct[part, None])  # [b, C, J]
         squared = own.square()
         like = (weights * (squared @ rows.mT)).sum(-1)  # [b, C]

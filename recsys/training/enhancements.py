@@ -13,16 +13,16 @@ Shapes: R rows, L places, B sequences, D width, V items, U users, K neighbours.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recsys.config import UniRecConfig
-from recsys.data.batches import SequenceBatch
-from recsys.data.statistics import TrainingStatistics
+from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.sequences import Int64, SequenceStore
+from recsys.data.statistics import Bools, Float64, TrainingStatistics
 from recsys.errors import ArtifactError
 from recsys.models.enhancement import ItemEnhancer
 from recsys.models.unirec import UniRec
@@ -36,38 +36,35 @@ class SequenceEnhancement(nn.Module):
 
     z encodes the whole history (no gradient), z' its irregular part: the two newest events and all
     rare items, in order. Sequences that are their own irregular part cost nothing.
+
+    Args:
+        regular: bool [U], whose histories are regular.
+        rare: bool [V + 1], which items stay in the part.
     """
 
-    regular: Tensor  # bool [U]
-    rare: Tensor  # bool [V + 1]
-
-    def __init__(
-        self, config: UniRecConfig, statistics: TrainingStatistics, regular: Tensor, rare: Tensor
-    ) -> None:
+    def __init__(self, config: UniRecConfig, regular: Bools, rare: Bools) -> None:
         super().__init__()
         self.config = config
+        self.regular = regular
+        self.rare = rare
         size = config.width * (2 if config.block == "mixture" else 1)
         self.map = nn.Linear(size, size, bias=False)
         nn.init.normal_(self.map.weight, std=size**-0.5)
-        self.register_buffer("regular", regular, persistent=False)
-        self.register_buffer("rare", rare, persistent=False)
 
     def forward(
         self, model: UniRec, batch: SequenceBatch, whole: Tensor, progress: float
     ) -> Tensor:
         """Return the weighted loss; `whole` [R, L, size] is the first branch's encoding of the batch."""
         times = self._times(progress)
-        if times == 0 or batch.users is None:
+        part = None if times == 0 else irregular_parts(batch, self.regular, self.rare)
+        if part is None:
             return 0.0 * self.map.weight.sum()  # every process derives the same weights
-        part, kept, length = irregular_part(batch, self.rare)
-        concerned = self.regular[batch.users] & (kept < length) & (batch.last >= 0)  # [B]
-        part, last = _rows_with(part, concerned)
-        again = model.branches(part)[0].flatten(0, 1)[last.clamp(min=0)]  # z', [B, size]
-        teacher = whole.detach().flatten(0, 1)[batch.last.clamp(min=0)]  # z, [B, size]
-        errors = (self.map(again) - teacher).square().mean(1)  # [B]
-        weights = sequence_weight(progress, kept.float(), self.config.max_length) * concerned
-        total = (weights * errors).sum() / concerned.sum().clamp(min=1)
-        loss: Tensor = times * self.config.sequence_weight * total
+        again = model.branches(part.batch)[0].flatten(0, 1)[part.batch.last]  # z', [S, size]
+        teacher = whole.detach().flatten(0, 1)[part.newest]  # z, [S, size]
+        errors = (self.map(again) - teacher).square().mean(1)  # [S]
+        kept = part.batch.positions.flatten()[part.batch.last] + 1
+        weights = sequence_weight(progress, kept, self.config.max_length)
+        loss: Tensor = times * self.config.sequence_weight * (weights * errors).mean()
         return loss
 
     def _times(self, progress: float) -> int:
@@ -75,49 +72,62 @@ class SequenceEnhancement(nn.Module):
         return 1 + late if self.config.mode == "reference" else int(late)
 
 
-def irregular_part(batch: SequenceBatch, rare: Tensor) -> tuple[SequenceBatch, Tensor, Tensor]:
-    """Return `(batch, kept [B], length [B])`: each sequence's two newest events and its rare items.
+@dataclass(frozen=True)
+class IrregularParts:
+    """The irregular parts of S sequences of a batch, packed anew, with the times of their events.
 
-    The other places become padding (segment 0); places are counted anew and times stay, so that gaps
-    are those between kept events.
+    Attributes:
+        batch: the parts.
+        newest: int64 [S]; where the newest event of each sequence is in the batch they are of.
     """
-    segments, columns = batch.segments, batch.items.shape[1]
-    # The newest two are followed by fewer than two events of their own sequence.
-    later = F.pad(segments, (0, NEWEST_KEPT))[:, NEWEST_KEPT:]
-    kept = (segments > 0) & (rare[batch.items] | (later != segments))
-    count = kept.long().cumsum(1)  # [R, L]
-    begin = torch.arange(columns, device=segments.device) - batch.positions  # [R, L]
-    begin = begin.clamp(min=0)
-    before = count.gather(1, begin) - kept.long().gather(1, begin)
-    positions = torch.where(kept, count - before - 1, 0)
-    last = batch.last.clamp(min=0)
-    part = replace(batch, items=batch.items * kept, segments=segments * kept, positions=positions)
-    return part, positions.flatten()[last] + 1, batch.positions.flatten()[last] + 1
+
+    batch: SequenceBatch
+    newest: Tensor
 
 
-def _rows_with(batch: SequenceBatch, concerned: Tensor) -> tuple[SequenceBatch, Tensor]:
-    """Return the rows that hold a concerned sequence, and where each sequence's newest event is in them.
+def irregular_parts(batch: SequenceBatch, regular: Bools, rare: Bools) -> IrregularParts | None:
+    """Return the irregular parts of regular users' sequences; None if no sequence has a smaller one.
 
-    On a GPU all rows: to choose them would mean to wait for it.
+    A part is made of the two newest events and of the rare items. Parts are packed anew, which takes a
+    quarter of the encoder's work for all rows; on a GPU it waits for a copy of the batch.
     """
-    rows, length = batch.items.shape
-    if batch.items.device.type != "cpu":
-        return batch, batch.last
-    row = batch.last.clamp(min=0) // length
-    wanted = torch.zeros(rows, dtype=torch.bool)
-    wanted[row[concerned]] = True
-    wanted[:1] |= ~wanted.any()  # an encoder wants a row, and every weight a gradient
-    number = wanted.long().cumsum(0) - 1  # the new number of a row
-    some = replace(
-        batch,
-        **{
-            name: value[wanted]
-            for name in ("items", "segments", "positions", "times", "baskets")
-            if (value := getattr(batch, name)) is not None
-        },
+    if batch.users is None or batch.items.numel() == 0:
+        return None
+    items, positions = (x.flatten().cpu().numpy() for x in (batch.items, batch.positions))
+    last = batch.last.cpu().numpy()
+    last = last[regular[batch.users.cpu().numpy()] & (last >= 0)]
+    lengths = positions[last] + 1  # [S]
+    ends = lengths.cumsum()
+    events = np.repeat(last + 1 - ends, lengths) + np.arange(lengths.sum())  # places, [E]
+    newest = np.repeat(lengths, lengths) - positions[events] <= NEWEST_KEPT
+    kept = rare[items[events]] | newest
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    smaller = np.bincount(sequence[kept], minlength=len(lengths)) < lengths
+    kept &= smaller[sequence]
+    if not kept.any():
+        return None
+    part = _pack(batch, events[kept], sequence[kept])
+    return IrregularParts(part, torch.from_numpy(last[smaller]).to(batch.items.device))
+
+
+def _pack(batch: SequenceBatch, places: Int64, sequence: Int64) -> SequenceBatch:
+    """Return the events at flat `places` [E] as a batch of their own, one for each sequence number."""
+
+    def chosen(values: Tensor | None) -> Int64 | None:
+        return None if values is None else values.flatten().cpu().numpy()[places]
+
+    items, baskets = chosen(batch.items), chosen(batch.baskets)
+    assert items is not None
+    begin = np.flatnonzero(np.diff(sequence, prepend=-1))
+    store = SequenceStore(
+        items=items.astype(np.int32),
+        offsets=np.append(begin, len(items)).astype(np.int64),
+        n_items=int(items.max()),
+        timestamps=chosen(batch.times),
+        baskets=None if baskets is None else baskets.astype(np.int32),
     )
-    last = torch.where(concerned, number[row] * length + batch.last % length, 0)
-    return some, last
+    part = pack_histories(store, store.offsets[:-1], store.offsets[1:], batch.items.shape[1])
+    return part.to(batch.items.device)
 
 
 class ItemEnhancement(nn.Module):
@@ -129,7 +139,7 @@ class ItemEnhancement(nn.Module):
     with w_i from easy items to hard ones; G is not trained by the second.
     """
 
-    frequent: Tensor  # bool [V + 1]
+    rare: Tensor  # bool [V + 1]
     rank: Tensor  # float [V + 1]
     neighbours: Tensor  # int64 [V + 1, K]
 
@@ -137,14 +147,14 @@ class ItemEnhancement(nn.Module):
         self,
         config: UniRecConfig,
         statistics: TrainingStatistics,
-        frequent: Tensor,
         shared: ItemEnhancer | None,
     ) -> None:
         super().__init__()
         self.config = config
         self.enhancer = ItemEnhancer(config.width) if shared is None else None
         self._shared = [shared]  # in a list, for it is the model's and not of this module
-        self.register_buffer("frequent", frequent, persistent=False)
+        rare = torch.from_numpy(rare_items(config, statistics))
+        self.register_buffer("rare", rare, persistent=False)
         rank = torch.from_numpy(rarity(config, statistics)).float()
         self.register_buffer("rank", rank, persistent=False)
         near = torch.from_numpy(neighbours_of(config, statistics))
@@ -164,8 +174,8 @@ class ItemEnhancement(nn.Module):
         items = batch.items.flatten()  # [R L]
         own = model.item_table(items)  # [R L, D]
         near = model.item_table(self._draw(items))  # [R L, N, D]
-        frequent = self.frequent[items]
-        rare = (items > 0) & ~frequent
+        rare = self.rare[items]
+        frequent = (items > 0) & ~rare
         errors = (enhancer(own, near) - own).square().mean(1)  # [R L]
         easy = frequent_weight(progress, self.rank[items], signed=reference)
         loss = self.config.frequent_weight * _mean(easy * errors, frequent)
@@ -188,15 +198,10 @@ def _mean(values: Tensor, where: Tensor) -> Tensor:
     return (values * where).sum() / where.sum().clamp(min=1)
 
 
-def frequent_items(config: UniRecConfig, statistics: TrainingStatistics) -> Tensor:
-    """Return which items are frequent, bool [V + 1]."""
-    return torch.from_numpy(statistics.frequent_items(config.frequent_share, config.frequency_by))
-
-
-def regular_users(config: UniRecConfig, statistics: TrainingStatistics) -> Tensor:
+def regular_users(config: UniRecConfig, statistics: TrainingStatistics) -> Bools:
     """Return whose histories are regular, bool [U]; the most irregular by `mode: reference`."""
     if config.mode == "corrected":
-        return torch.from_numpy(statistics.uniform_users(config.uniform_share))
+        return statistics.uniform_users(config.uniform_share)
     variance = statistics.user_gap_variance
     if variance is None:
         raise ArtifactError(
@@ -205,10 +210,26 @@ def regular_users(config: UniRecConfig, statistics: TrainingStatistics) -> Tenso
     order = np.argsort(-np.nan_to_num(variance, nan=0.0), kind="stable")
     chosen = np.zeros(len(variance), dtype=np.bool_)
     chosen[order[: int(config.uniform_share * len(variance))]] = True
-    return torch.from_numpy(chosen)
+    return chosen
 
 
-def rarity(config: UniRecConfig, statistics: TrainingStatistics) -> np.ndarray:
+def rare_items(config: UniRecConfig, statistics: TrainingStatistics) -> Bools:
+    """Return which items are not frequent, bool [V + 1]; never PAD."""
+    rare = ~statistics.frequent_items(config.frequent_share, config.frequency_by)
+    rare[0] = False
+    return rare
+
+
+def rare_in_parts(config: UniRecConfig, statistics: TrainingStatistics) -> Bools:
+    """Return which items stay in an irregular part: the rare, by `mode: reference` of rarity >= 1."""
+    if config.mode == "corrected":
+        return rare_items(config, statistics)
+    rare: Bools = rarity(config, statistics) >= 1
+    rare[0] = False
+    return rare
+
+
+def rarity(config: UniRecConfig, statistics: TrainingStatistics) -> Float64:
     """Return the rarity of every item, float64 [V + 1], 0 to 100: a percentile rank.
 
     By `mode: reference` the gap variance between the least (0) and the greatest (100) of them; items
@@ -222,7 +243,7 @@ def rarity(config: UniRecConfig, statistics: TrainingStatistics) -> np.ndarray:
     return np.concatenate([[100.0], 100.0 * (values - values.min(initial=np.inf)) / span])
 
 
-def neighbours_of(config: UniRecConfig, statistics: TrainingStatistics) -> np.ndarray:
+def neighbours_of(config: UniRecConfig, statistics: TrainingStatistics) -> Int64:
     """Return the neighbours of every item, int64 [V + 1, K], filled up with the item itself."""
     if statistics.neighbours is None:
         raise ArtifactError(

@@ -20,11 +20,11 @@ SHORTEST: Final = 3
 
 
 def sequence_weight(progress: float, kept: Tensor, max_length: int) -> Tensor:
-    """Return |sin(pi/2 [(progress - 100/220) / (120/220) + (kept - 3) / max_length])|, as `kept`.
+    """Return |sin(pi/2 [(progress - 100/220) / (120/220) + (kept - 3) / max_length])|, float.
 
     `kept` is how many events the irregular part of a history has.
     """
-    angle = (progress - BEGINS) / RISE + (kept - SHORTEST) / max_length
+    angle = (progress - BEGINS) / RISE + (kept - SHORTEST) / float(max_length)
     return torch.sin(0.5 * math.pi * angle).abs()
 
 

@@ -25,9 +25,9 @@ from recsys.models.unirec import UniRec
 from recsys.training.enhancements import (
     ItemEnhancement,
     SequenceEnhancement,
-    frequent_items,
     neighbours_of,
-    rarity,
+    rare_in_parts,
+    rare_items,
     regular_users,
 )
 from recsys.training.objective import Objective
@@ -69,18 +69,14 @@ class UniRecObjective(Objective):
         if not config.needs_statistics:
             return
         found = _needed(statistics)
-        frequent = frequent_items(config, found)
         if config.sequence_enhancement:
-            rare = _left_out(frequent)
-            if config.mode == "reference":
-                rare = _left_out(torch.from_numpy(rarity(config, found)) < 1)
-            regular = regular_users(config, found)
-            self.sequences = SequenceEnhancement(config, found, regular, rare)
+            regular, rare = regular_users(config, found), rare_in_parts(config, found)
+            self.sequences = SequenceEnhancement(config, regular, rare)
         if config.item_enhancement:
-            self.items = ItemEnhancement(config, found, frequent, model.enhancer)
+            self.items = ItemEnhancement(config, found, model.enhancer)
         if model.enhancer is not None:
             model.neighbours.copy_(torch.from_numpy(neighbours_of(config, found)))
-            model.is_rare.copy_(_left_out(frequent))
+            model.is_rare.copy_(torch.from_numpy(rare_items(config, found)))
 
     def forward(self, model: EncoderModel, batch: SequenceBatch, progress: float) -> Tensor:
         """Return the sum of all parts."""
@@ -114,7 +110,7 @@ class UniRecObjective(Objective):
         items = torch.cat([target[:, None], negatives], 1)  # [B, 1 + N]
         events, distinct = model.global_items(batch)
         history = history_part(events, distinct, vectors)  # [B, D]
-        scores = (vectors[items] @ history[..., None])[..., 0]
+        scores = (F.embedding(items, vectors) @ history[..., None])[..., 0]
         scores = scores + own_part(items, events, distinct, vectors)  # [B, 1 + N]
         kept = negatives != target[:, None]
         wrong = (F.softplus(scores[:, 1:]) * kept).sum(1) / kept.sum(1).clamp(min=1)
@@ -141,13 +137,6 @@ def tell_years(model: UniRec, data: TrainingData) -> None:
     last: Int64 = times[end[trained] - 1]
     if len(first):
         model.calendar.set_years(int(first.min()), int(last.max()))
-
-
-def _left_out(frequent: Tensor) -> Tensor:
-    """Return the items that are not frequent, bool [V + 1], PAD not among them."""
-    rare = ~frequent
-    rare[0] = False
-    return rare
 
 
 def _needed(statistics: TrainingStatistics | None) -> TrainingStatistics:

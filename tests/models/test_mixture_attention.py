@@ -24,22 +24,23 @@ def inputs(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_attention_by_hand() -> None:
     torch.manual_seed(0)
-    net = MixtureAttention(WIDTH, HEADS, 0.1, 0.0, 2).double().eval()
+    net = MixtureAttention(WIDTH, HEADS, 0.1, 2).double().eval()
     seq, context = inputs(1, 3)
     normed = torch.nn.functional.layer_norm(seq, (2 * WIDTH,))
     mask = causal_segment_mask(torch.ones(1, 3, dtype=torch.int64))
-    got = net(seq, normed, context, mask, 1)[0]
+    closed = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
+    got = net(seq, normed, context, closed, 1)[0]
     x, n, c = seq[0], normed[0], context[0]
     items = net.item_query(n) @ net.item_key(x).T
     times = net.time_query(net.time_norms[1](c)) @ net.time_key(c).T
-    up, _, down = net.mix[1]
+    up, down = net.mix[1].up, net.mix[1].down
     values = net.value(x).view(3, HEADS, WIDTH)
     for place in range(3):
         weights = torch.empty(place + 1, HEADS, dtype=torch.float64)
         for key in range(place + 1):
             pair = torch.stack([items[place, key], times[place, key]])
-            inner = torch.relu(up.weight[:, :, 0, 0] @ pair + up.bias)
-            weights[key] = down.weight[:, :, 0, 0] @ inner + down.bias
+            inner = torch.relu(up.weight @ pair + up.bias)
+            weights[key] = down.weight @ inner + down.bias
         share = (weights / WIDTH**0.5).softmax(0)
         expected = [share[:, h] @ values[: place + 1, h] for h in range(HEADS)]
         torch.testing.assert_close(got[place], torch.cat(expected), rtol=0, atol=1e-12)

@@ -17,9 +17,10 @@ from recsys.models.unirec import UniRec
 from recsys.training.enhancements import (
     ItemEnhancement,
     SequenceEnhancement,
-    frequent_items,
-    irregular_part,
+    irregular_parts,
     neighbours_of,
+    rare_in_parts,
+    rare_items,
     rarity,
     regular_users,
 )
@@ -45,34 +46,38 @@ def statistics(users: list[float], items: list[float] | None = None) -> Training
 def test_regular_users_by_hand() -> None:
     """Variances 0, 4.32e6, 100, 9e6, 5e5 of users 1 to 5: 40 % are two."""
     found = statistics([0, 4.32e6, 100, 9e6, 5e5])
-    assert (regular_users(config(), found).nonzero().flatten() + 1).tolist() == [1, 3]
+    assert (regular_users(config(), found).nonzero()[0] + 1).tolist() == [1, 3]
     published = regular_users(config(mode="reference"), found)
-    assert (published.nonzero().flatten() + 1).tolist() == [2, 4]
+    assert (published.nonzero()[0] + 1).tolist() == [2, 4]
 
 
 def test_frequent_items_and_rarity_by_hand() -> None:
     found = statistics([0.0])  # variances 1 to 10
-    assert frequent_items(config(), found).nonzero().flatten().tolist() == [1, 2, 3]
+    assert rare_items(config(), found).nonzero()[0].tolist() == [4, 5, 6, 7, 8, 9, 10]
     np.testing.assert_allclose(rarity(config(), found)[1:], 100 * np.arange(10) / 9)
     skewed = statistics([0.0], [1, 2, 3, 4, 5, 6, 7, 8, 9, 1000])
     np.testing.assert_allclose(rarity(config(), skewed)[1:], 100 * np.arange(10) / 9)
     published = rarity(config(mode="reference"), skewed)[1:]
     np.testing.assert_allclose(published[:2], [0, 100 / 999])
+    kept = rare_in_parts(config(mode="reference"), skewed)  # of rarity 1 and more
+    assert kept.nonzero()[0].tolist() == [10]
 
 
 def test_the_irregular_part_by_hand() -> None:
-    """[a, b, c, d, e, f] with rare a and c keeps a, c, e, f, beside a neighbour in the row."""
-    rare = torch.zeros(11, dtype=torch.bool)
-    rare[[1, 3]] = True
-    times = [[HOUR * p for p in range(6)], [0, 5]]
-    batch = batch_from_lists([[1, 2, 3, 4, 5, 6], [8, 9]], times, 8)
-    part, kept, length = irregular_part(batch, rare)
-    found = [row[row > 0].tolist() for row in part.items]
-    assert [item for row in found for item in row] == [1, 3, 5, 6, 8, 9]
-    assert (kept.tolist(), length.tolist()) == ([4, 2], [6, 2])
-    places = part.segments > 0
-    assert part.positions[places].tolist() == [0, 1, 2, 3, 0, 1]
-    assert torch.equal(part.items > 0, places)
+    """[a, b, c, d, e, f] with rare a and c keeps a, c, e, f, with the times of these."""
+    rare = np.isin(np.arange(12), [1, 3])
+    histories = [[1, 2, 3, 4, 5, 6], [8, 9], [7, 8, 9], [], [2, 4, 6]]
+    times = [[HOUR * place for place in range(len(history))] for history in histories]
+    batch = replace(batch_from_lists(histories, times, 8), users=torch.tensor([2, 2, 0, 2, 2]))
+    parts = irregular_parts(batch, np.array([False, True, True]), rare)
+    assert parts is not None  # of sequence 0 and 4: 1 and 3 are whole or empty, 2 is irregular
+    assert torch.equal(parts.newest, batch.last[[0, 4]])
+    assert parts.batch.recent(5).tolist() == [[6, 5, 3, 1, 0], [6, 4, 0, 0, 0]]
+    assert parts.batch.times is not None
+    end = int(parts.batch.last[0])
+    found = parts.batch.times.flatten()[end - 3 : end + 1]
+    assert found.tolist() == [0, 2 * HOUR, 4 * HOUR, 5 * HOUR]
+    assert irregular_parts(batch, np.zeros(3, dtype=np.bool_), rare) is None
 
 
 def sequence_enhancement(
@@ -80,10 +85,8 @@ def sequence_enhancement(
 ) -> tuple[UniRec, SequenceEnhancement]:
     torch.manual_seed(0)
     net = UniRec(settings, ITEMS)
-    found = statistics(users)
-    rare = torch.zeros(ITEMS + 1, dtype=torch.bool)
-    rare[[1, 3]] = True
-    return net, SequenceEnhancement(settings, found, regular_users(settings, found), rare)
+    rare = np.isin(np.arange(ITEMS + 1), [1, 3])
+    return net, SequenceEnhancement(settings, regular_users(settings, statistics(users)), rare)
 
 
 def test_the_part_is_compared_with_the_whole_by_hand() -> None:
@@ -141,7 +144,7 @@ def test_aggregation_by_hand() -> None:
 def item_enhancement(settings: UniRecConfig) -> tuple[UniRec, ItemEnhancement]:
     torch.manual_seed(0)
     net, found = UniRec(settings, ITEMS), statistics([0.0])
-    return net, ItemEnhancement(settings, found, frequent_items(settings, found), net.enhancer)
+    return net, ItemEnhancement(settings, found, net.enhancer)
 
 
 def test_items_by_hand() -> None:
