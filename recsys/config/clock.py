@@ -44,6 +44,6 @@ def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
     if config.needs_neighbours and config.frequency_by == "gap_variance":
         yield "frequency_by is gap_variance; set it to count"
     if clock == "none":
-        for name in ("interval", "time_bias", "sequence_enhancement"):
+        for name in ("interval", "time_bias", "uniformity", "sequence_enhancement"):
             if getattr(config, name):
                 yield f"{name} is true; set it to false"

@@ -224,6 +224,8 @@ class UniRecConfig(Section):
     """The interval branch has weights of its own."""
     time_bias: bool = False
     """Attention prefers or avoids events by how long ago they were, per head; needs a clock."""
+    uniformity: bool = False
+    """Every event also has a vector for how regular the gaps up to it were; needs a clock."""
     attention_noise: float = Field(0.1, ge=0)
     """Noise on a mixture block's scores while training has the square of this as its deviation, at first."""
     global_term: bool = True
@@ -233,6 +235,8 @@ class UniRecConfig(Section):
     global_weight: float = Field(0.1, gt=0)
     sequence_enhancement: bool = True
     """Users of regular habits also learn from an irregular part of their history; needs a clock."""
+    sequence_teacher: Literal["encoding", "target"] = "encoding"
+    """What the irregular part must come to: the whole's encoding (published), or its next item."""
     sequence_weight: float = Field(0.2, gt=0)
     uniform_share: float = Field(0.4, gt=0, lt=1)
     item_enhancement: bool = True

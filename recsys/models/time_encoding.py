@@ -232,6 +232,44 @@ def log_bucket(seconds: Tensor) -> Tensor:
     return scaled.long().clamp(max=LOG_BUCKETS - 1)
 
 
+class UniformityEncoding(nn.Module):
+    """A vector for how regular the gaps of a sequence were up to an event, whatever their scale.
+
+    With s the standard deviation (ddof 0) of log2(1 + seconds) over the gaps so far, the row of the
+    table is 1 + floor(4 s), at most 32, and 0 for fewer than two gaps.
+    """
+
+    STEPS: Final = 4
+    ROWS: Final = 33
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(self.ROWS, width)
+
+    def forward(self, times: Tensor, segments: Tensor, baskets: Tensor | None = None) -> Tensor:
+        """Return float [R, L, D] for int64 seconds, segments and (if they are sets) baskets [R, L]."""
+        rows = self.rows(times, segments)
+        if baskets is not None:
+            rows = rows.gather(1, basket_starts(segments, baskets))
+        out: Tensor = self.table(rows)
+        return out
+
+    def rows(self, times: Tensor, segments: Tensor) -> Tensor:
+        """Return which row of the table each place has, int64 [R, L]."""
+        before, there = previous_times(times, segments)
+        gaps = torch.log2(1.0 + (times - before).clamp(min=0).float()) * there
+        sums = torch.stack([there.float(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
+        columns = torch.arange(times.shape[1], device=times.device).expand_as(times)
+        first = torch.where((segments > 0) & ~there, columns, 0).cummax(dim=1).values
+        count, total, squares = sums - sums.gather(2, first.expand_as(sums))  # of this sequence
+        mean = total / count.clamp(min=1)
+        variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
+        # A rounding error must not lift a regular history out of the first row.
+        found = 1 + (self.STEPS * (variance - 1e-3).clamp(min=0).sqrt()).long()
+        few = (count < 2) | (segments == 0)
+        return torch.where(few, 0, found.clamp(max=self.ROWS - 1))
+
+
 class TimeBias(nn.Module):
     """A learned number for every head and logarithmic distance in time, added to attention scores."""
 

@@ -15,7 +15,8 @@ for all candidates, so it changes neither a ranking nor the softmax or BPR loss,
 Beside the published `block: mixture` there are SASRec's blocks, on the sum of item, position and time
 vectors; with `fusion: sum` one encoder reads both times. What helps where hours are too coarse or rare
 items have too few events are further switches: gaps on a logarithmic scale, attention that knows how
-long ago an event was, item biases, rare items read (and scored) as made of their neighbours.
+long ago an event was, how regular the gaps were, item biases, rare items read (and scored) as made of
+their neighbours.
 
 Shapes: R rows, L places, D width, V items, K neighbours.
 """
@@ -35,7 +36,12 @@ from recsys.models.global_term import history_part, newest_distinct, own_part
 from recsys.models.layers import LiGRBlock, PreNormBlock
 from recsys.models.mixture_attention import MixtureEncoder
 from recsys.models.order import mean_of_newest_basket, order_of
-from recsys.models.time_encoding import CalendarEncoding, GapEncoding, TimeBias
+from recsys.models.time_encoding import (
+    CalendarEncoding,
+    GapEncoding,
+    TimeBias,
+    UniformityEncoding,
+)
 from recsys.schema import PAD
 
 
@@ -63,6 +69,7 @@ class UniRec(EncoderModel):
         self.gaps = (
             GapEncoding(config.gaps, width, reference=reference) if config.interval else None
         )
+        self.uniformity = UniformityEncoding(width) if config.uniformity else None
         self.time_bias = TimeBias(config.heads) if config.time_bias else None
         self.dropout = nn.Dropout(config.dropout)
         both = config.calendar and config.interval and config.fusion == "branches"
@@ -83,7 +90,7 @@ class UniRec(EncoderModel):
         Linear maps draw their own; the PAD vector and biases of items are zero.
         """
         tables = [self.item_table, self.position_table]
-        tables += [] if self.gaps is None else [self.gaps.table]
+        tables += [part.table for part in (self.gaps, self.uniformity) if part is not None]
         for table in tables:
             if self.config.block == "mixture":
                 nn.init.xavier_uniform_(table.weight)
@@ -140,14 +147,22 @@ class UniRec(EncoderModel):
         return self.encoders[min(branch, len(self.encoders) - 1)]
 
     def _times(self, batch: SequenceBatch) -> tuple[Tensor | None, Tensor | None]:
-        """Return the calendar's and the gaps' vectors [R, L, D], None for a part that is off."""
-        calendar = None
+        """Return the calendar's and the gaps' vectors [R, L, D], None for a part that is off.
+
+        How regular the gaps were is added to both, or stands for the gaps where both are off.
+        """
+        baskets = batch.baskets if self.reads_baskets else None
+        calendar = gaps = None
         if self.calendar is not None:
             calendar = self.dropout(self.calendar(_known_times(batch)))
-        if self.gaps is None:
-            return calendar, None
-        baskets = batch.baskets if self.reads_baskets else None
-        return calendar, self.gaps(_known_times(batch), batch.segments, baskets)
+        if self.gaps is not None:
+            gaps = self.gaps(_known_times(batch), batch.segments, baskets)
+        if self.uniformity is None:
+            return calendar, gaps
+        regular = self.uniformity(_known_times(batch), batch.segments, baskets)
+        if calendar is None and gaps is None:
+            return None, regular
+        return _sum(calendar, regular), _sum(gaps, regular)
 
     def queries_of(self, branch: Tensor) -> Tensor:
         """Return a branch's query vectors float [..., width] of its encodings; times do not rank."""
@@ -259,6 +274,10 @@ def _encoder(config: UniRecConfig, passes: int) -> nn.Module:
         config.dropout,
         passes,
     )
+
+
+def _sum(vectors: Tensor | None, more: Tensor) -> Tensor | None:
+    return None if vectors is None else vectors + more
 
 
 def _known_times(batch: SequenceBatch) -> Tensor:

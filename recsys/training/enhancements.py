@@ -13,6 +13,7 @@ Shapes: R rows, L places, B sequences, D width, V items, U users, K neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,17 @@ from recsys.training.schedules import BEGINS, frequent_weight, rare_weight, sequ
 
 NEWEST_KEPT = 2
 
+Predict = Callable[[Tensor, Tensor], Tensor]
+
 
 class SequenceEnhancement(nn.Module):
     """0.2 mean over regular users of w_u mean_D (z' W - z)^2 at the newest place.
 
     z encodes the whole history (no gradient), z' its irregular part: the two newest events and all
     rare items, in order. Sequences that are their own irregular part cost nothing.
+
+    W is never used to rank, so z' may differ from z as W likes. With `sequence_teacher: target` there
+    is none: the part predicts the item that follows the whole, by the base loss, from the first epoch.
 
     Args:
         regular: bool [U], whose histories are regular.
@@ -48,18 +54,31 @@ class SequenceEnhancement(nn.Module):
         self.regular = regular
         self.rare = rare
         size = config.width * (2 if config.block == "mixture" else 1)
-        self.map = nn.Linear(size, size, bias=False)
-        nn.init.normal_(self.map.weight, std=size**-0.5)
+        self.map: nn.Linear | None = None
+        if config.sequence_teacher == "encoding":
+            self.map = nn.Linear(size, size, bias=False)
+            nn.init.normal_(self.map.weight, std=size**-0.5)
 
     def forward(
-        self, model: UniRec, batch: SequenceBatch, whole: Tensor, progress: float
+        self, model: UniRec, batch: SequenceBatch, whole: Tensor, progress: float, predict: Predict
     ) -> Tensor:
-        """Return the weighted loss; `whole` [R, L, size] is the first branch's encoding of the batch."""
+        """Return the weighted loss.
+
+        Args:
+            model: the model.
+            batch: what it is trained on.
+            whole: float [R, L, size], the first branch's encoding of the batch.
+            progress: of the training, 0 to 1.
+            predict: returns the base loss of a branch's encodings [T, size] and their targets [T].
+        """
         times = self._times(progress)
         part = None if times == 0 else irregular_parts(batch, self.regular, self.rare)
-        if part is None:
-            return 0.0 * self.map.weight.sum()  # every process derives the same weights
-        again = model.branches(part.batch)[0].flatten(0, 1)[part.batch.last]  # z', [S, size]
+        if part is None:  # every process derives the same weights
+            return whole.new_zeros(()) if self.map is None else 0.0 * self.map.weight.sum()
+        branches = model.branches(part.batch)
+        if self.map is None:
+            return times * self.config.sequence_weight * _predicted(branches, part, batch, predict)
+        again = branches[0].flatten(0, 1)[part.batch.last]  # z', [S, size]
         teacher = whole.detach().flatten(0, 1)[part.newest]  # z, [S, size]
         errors = (self.map(again) - teacher).square().mean(1)  # [S]
         kept = part.batch.positions.flatten()[part.batch.last] + 1
@@ -68,8 +87,22 @@ class SequenceEnhancement(nn.Module):
         return loss
 
     def _times(self, progress: float) -> int:
+        if self.map is None:
+            return 1
         late = progress >= BEGINS
         return 1 + late if self.config.mode == "reference" else int(late)
+
+
+def _predicted(
+    branches: list[Tensor], part: IrregularParts, batch: SequenceBatch, predict: Predict
+) -> Tensor:
+    """Return the base loss of the parts' newest places, for the targets that the whole has there."""
+    assert batch.targets is not None
+    targets = batch.targets.flatten()[part.newest]  # [S]
+    real = targets > 0
+    last = part.batch.last[real]
+    losses = [predict(branch.flatten(0, 1)[last], targets[real]) for branch in branches]
+    return torch.stack(losses).sum()
 
 
 @dataclass(frozen=True)

@@ -88,14 +88,16 @@ class UniRecObjective(Objective):
             model.injected.fill_(rare_weight(progress))
         targets, table = batch.targets.flatten()[chosen], model.encode_items()
         branches = model.branches(batch)
-        loss: Tensor = table.new_zeros(())
-        for branch in branches:
-            queries = model.queries_of(branch.flatten(0, 1)[chosen])  # [T, width]
-            loss = loss + self.loss(queries, targets, table)
+
+        def predict(encodings: Tensor, wanted: Tensor) -> Tensor:
+            loss: Tensor = self.loss(model.queries_of(encodings), wanted, table)
+            return loss
+
+        loss = torch.stack([predict(b.flatten(0, 1)[chosen], targets) for b in branches]).sum()
         if self.config.global_term:
             loss = loss + self.config.global_weight * self._global(model, batch, table)
         if self.sequences is not None:
-            loss = loss + self.sequences(model, batch, branches[0], progress)
+            loss = loss + self.sequences(model, batch, branches[0], progress, predict)
         if self.items is not None:
             loss = loss + self.items(model, batch, progress)
         return loss

@@ -16,6 +16,7 @@ from recsys.models.time_encoding import (
     CalendarEncoding,
     GapEncoding,
     TimeBias,
+    UniformityEncoding,
     calendar_of,
     log_bucket,
     previous_times,
@@ -137,3 +138,23 @@ def test_the_model_and_the_features_have_one_calendar() -> None:
     mine = torch.stack([found[name] for name in FEATURES], 1)
     mine[:, 0] -= 1969
     assert np.array_equal(calendar(times, 1970, 2040), mine.numpy())
+
+
+def test_uniformity_is_the_spread_of_the_gaps_so_far() -> None:
+    hours = torch.tensor([[0, 3600, 7200, 10800, 0, 60, 7200, 0, 9]])
+    segments = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 3]])
+    rows = UniformityEncoding(2).rows(hours, segments)[0].tolist()
+    spread = abs(np.log2(61) - np.log2(7141)) / 2  # of two gaps
+    assert rows == [0, 0, 1, 1, 0, 0, 1 + int(4 * (spread**2 - 1e-3) ** 0.5), 0, 0]
+    slower = UniformityEncoding(2).rows(24 * hours + 10**9, segments)[0].tolist()
+    assert slower[2:4] == [1, 1]  # whatever the scale
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=3, max_size=12))
+def test_uniformity_does_not_depend_on_what_else_is_in_the_row(gaps: list[int]) -> None:
+    times = torch.tensor(gaps).cumsum(0)
+    alone = UniformityEncoding(2).rows(times[None], torch.ones(1, len(gaps), dtype=torch.int64))
+    beside = torch.cat([times * 3 + 5, times])[None]
+    segments = torch.repeat_interleave(torch.tensor([1, 2]), len(gaps))[None]
+    rows = UniformityEncoding(2).rows(beside, segments)[0, len(gaps) :]
+    assert (rows - alone[0]).abs().max() <= 1  # a sum that is rounded may lie at an edge

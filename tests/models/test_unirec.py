@@ -19,7 +19,7 @@ FORMS: dict[str, dict[str, object]] = {
     "published": {},
     "ligr": {"block": "ligr", "gaps": "log"},
     "fused": {"block": "ligr", "fusion": "sum", "time_bias": True, "gaps": "log"},
-    "biased": {"time_bias": True, "interval_context": "own", "item_bias": True},
+    "biased": {"time_bias": True, "uniformity": True, "interval_context": "own", "item_bias": True},
     "injected": {"inject_tail": "both", "separate_interval": True, "normalise": True},
 }
 ALL_FORMS = pytest.mark.parametrize("form", FORMS)

@@ -89,13 +89,40 @@ def sequence_enhancement(
     return net, SequenceEnhancement(settings, regular_users(settings, statistics(users)), rare)
 
 
+def unused(encodings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("the published part predicts nothing")
+
+
+def test_the_part_may_predict_what_follows_the_whole() -> None:
+    net, loss = sequence_enhancement(config(sequence_teacher="target"), [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert not list(loss.parameters())
+    batch = batch_from_lists([[1, 2, 3, 4, 5], [1, 4, 5, 6]], [[0, 5, 9, 9, 9], [0, 1, 2, 3]], 8)
+    targets = torch.zeros_like(batch.items)
+    targets.view(-1)[batch.last] = torch.tensor([7, 0])  # the second has none
+    batch = replace(batch, users=torch.tensor([0, 1]), targets=targets)
+    asked = []
+
+    def predict(encodings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        asked.append((encodings, wanted.tolist()))
+        return encodings.new_tensor(2.0)
+
+    got = loss(net, batch, net.branches(batch)[0], 0.0, predict)
+    assert got.item() == pytest.approx(0.2 * 2 * 2.0)  # both branches, from the first epoch
+    alone = batch_from_lists([[1, 3, 4, 5]], [[0, 9, 9, 9]], 8)
+    for (encodings, wanted), branch in zip(asked, net.branches(alone), strict=True):
+        assert wanted == [7]
+        torch.testing.assert_close(encodings[0], branch.flatten(0, 1)[alone.last[0]])
+
+
 def test_the_part_is_compared_with_the_whole_by_hand() -> None:
     net, loss = sequence_enhancement(config(), [1.0, 2.0, 3.0, 4.0, 5.0])  # users 0 and 1
     histories = [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5], [1, 7, 5, 6], [1, 8]]
     times = [[HOUR * p * p for p in range(len(h))] for h in histories]
     batch = replace(batch_from_lists(histories, times, 8), users=torch.tensor([0, 4, 1, 0]))
     whole = net.branches(batch)[0]
-    got = loss(net, batch, whole, 0.8)
+    got = loss(net, batch, whole, 0.8, unused)
+    mapped = loss.map
+    assert mapped is not None
     expected = 0.0
     for row, part, when in (
         (0, [1, 3, 5, 6], [0, 4, 16, 25]),
@@ -105,7 +132,7 @@ def test_the_part_is_compared_with_the_whole_by_hand() -> None:
         again = net.branches(alone)[0].flatten(0, 1)[alone.last[0]]
         teacher = whole.flatten(0, 1)[batch.last[row]]
         weight = sequence_weight(0.8, torch.tensor(float(len(part))), 8)
-        expected += (weight * (loss.map(again) - teacher).square().mean()).item()
+        expected += (weight * (mapped(again) - teacher).square().mean()).item()
     assert got.item() == pytest.approx(0.2 * expected / 2, rel=1e-5)
 
 
@@ -114,13 +141,13 @@ def test_it_begins_late_and_the_whole_is_the_teacher() -> None:
     batch = batch_from_lists([[1, 2, 3, 4, 5, 6]], [[HOUR * p for p in range(6)]], 8)
     batch = replace(batch, users=torch.tensor([0]))
     whole = net.branches(batch)[0].detach().requires_grad_()
-    assert loss(net, batch, whole, 0.4).item() == 0.0
-    late = loss(net, batch, whole, 0.5)
+    assert loss(net, batch, whole, 0.4, unused).item() == 0.0
+    late = loss(net, batch, whole, 0.5, unused)
     late.backward()
     assert whole.grad is None and late.item() > 0
     published, again = sequence_enhancement(config(mode="reference"), [5.0, 2.0, 3.0])
     batch = replace(batch, users=torch.tensor([0]))
-    early, twice = (again(published, batch, whole, at).item() for at in (0.4, 0.8))
+    early, twice = (again(published, batch, whole, at, unused).item() for at in (0.4, 0.8))
     assert early > 0 and twice > 0
     weights = [sequence_weight(at, torch.tensor(4.0), 8).item() for at in (0.4, 0.8)]
     assert twice / early == pytest.approx(2 * weights[1] / weights[0], rel=1e-4)
@@ -129,10 +156,10 @@ def test_it_begins_late_and_the_whole_is_the_teacher() -> None:
 def test_nobody_concerned_costs_nothing_but_derives_every_weight() -> None:
     net, loss = sequence_enhancement(config(), [1.0, 2.0, 3.0])
     batch = replace(batch_from_lists([[1, 2]], [[0, HOUR]], 8), users=torch.tensor([2]))
-    value = loss(net, batch, net.branches(batch)[0], 0.9)
+    value = loss(net, batch, net.branches(batch)[0], 0.9, unused)
     value.backward()
     assert value.item() == 0.0
-    assert loss.map.weight.grad is not None
+    assert loss.map is not None and loss.map.weight.grad is not None
 
 
 def test_aggregation_by_hand() -> None:

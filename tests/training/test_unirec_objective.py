@@ -55,6 +55,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "published": {},
     "reference": {"mode": "reference"},
     "ancestor": {"interval": False, "sequence_enhancement": False, "item_enhancement": False},
+    "part": {"sequence_teacher": "target", "uniformity": True},
     "fused": {"block": "ligr", "fusion": "sum", "gaps": "log", "time_bias": True, **LEAN},
     "injected": {"block": "ligr", "inject_tail": "both", "item_bias": True, "normalise": True},
 }
@@ -109,7 +110,7 @@ def test_parts_add_up_and_reseeding_restarts_them() -> None:
         net = small(dropout=0.0, attention_noise=0.0, **switches)
         made = objective(net, statistics)
         torch.manual_seed(3)
-        if made.sequences is not None:
+        if made.sequences is not None and made.sequences.map is not None:
             torch.nn.init.normal_(made.sequences.map.weight)
         if made.items is not None:
             torch.manual_seed(4)
