@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,13 @@ from recsys.manifest import is_current, stable_hash, stage_directory
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from recsys.data.batches import SequenceBatch
     from recsys.data.sequences import Targets
     from recsys.retrieval.index import Index
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 3
 ITEMS_AT_ONCE: Final = 65_536
 RECALL_QUERIES: Final = 1000
 RECALL_K: Final = 100
@@ -48,7 +50,8 @@ def index(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
 
     The model is the one that is tested and published. The manifest has the search's recall at 100
     against exact search, for the histories of up to 1,000 seeded validation targets: real queries,
-    because the recall of random ones says little.
+    because the recall of random ones says little. A model whose score is more than one inner product
+    also has the recall of its rescored shortlist against full ranking there, as `rescored`.
     """
     run = tested_run(config, name, fold)
     directory, key = index_directory(run), index_key(run)
@@ -66,7 +69,9 @@ def build(task: tuple[ExperimentConfig, str, str, Path]) -> dict[str, Any]:
     """Write a run's index into a directory and return its facts (a Ray task)."""
     import torch
 
+    from recsys.models import EncoderModel
     from recsys.retrieval.index import build_index, recall_check
+    from recsys.retrieval.rescore import rescored_recall
 
     config, name, fold, directory = task
     run = tested_run(config, name, fold)
@@ -76,6 +81,8 @@ def build(task: tuple[ExperimentConfig, str, str, Path]) -> dict[str, Any]:
         queries = sample_queries(run)
         if len(queries):
             recall_check(built, vectors, queries, RECALL_K)
+        if isinstance(run.model, EncoderModel) and not run.model.is_inner_product:
+            rescored_recall(built, run.model, sample_histories(run), RECALL_K)
         measure_tradeoff(built, queries, directory)
         write_map(run, vectors, queries, directory)
     built.save(directory)
@@ -100,14 +107,20 @@ def sample_queries(run: Run) -> Tensor:
     """Return the query vectors of a seeded sample of validation targets, float32 [Q, D]."""
     import torch
 
-    from recsys.data.batches import history_batches
     from recsys.models import EncoderModel
 
     assert isinstance(run.model, EncoderModel)
-    targets = sample_targets(run)
-    batches = history_batches(run.store, targets, run.model.max_length, 128)
-    parts = [run.model.encode_sequences(batch).float() for _, batch in batches]
+    parts = [run.model.encode_sequences(batch).float() for batch in sample_histories(run)]
     return torch.cat(parts) if parts else torch.empty(0, run.model.width)  # [Q, D]
+
+
+def sample_histories(run: Run) -> Iterator[SequenceBatch]:
+    """Yield the histories of a seeded sample of validation targets, some at a time."""
+    from recsys.data.batches import history_batches
+
+    batches = history_batches(run.store, sample_targets(run), run.model.max_length, 128)
+    for _, batch in batches:
+        yield batch
 
 
 def sample_targets(run: Run) -> Targets:

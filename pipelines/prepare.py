@@ -29,7 +29,7 @@ import polars as pl
 from pipelines import partition_tasks as tasks
 from pipelines.folds import FoldMaker
 from pipelines.ray_session import map_partitions, ray_session, worker_count
-from recsys.config import DataConfig, ExperimentConfig
+from recsys.config import DataConfig, ExperimentConfig, check_clock
 from recsys.data import chunks, filters, partitions, splits
 from recsys.data.formats import find_files
 from recsys.data.heads import check_heads
@@ -98,6 +98,7 @@ def check_inputs(config: ExperimentConfig) -> None:
 
 def _check(config: ExperimentConfig, data: DataConfig) -> None:
     splits.check_split(config.split, data.clock)
+    check_clock(config.models, data.clock)
     columns = check_heads(data)
     splits.check_split(config.split, data.clock, BASKET in columns)
     if data.target == "next_basket" and BASKET not in columns:

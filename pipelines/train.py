@@ -18,9 +18,9 @@ from typing import Any
 
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
-from pipelines.statistics import NEIGHBOURS
+from pipelines.statistics import NEIGHBOURS, training_statistics
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
-from recsys.config import ExperimentConfig, RayConfig, dump_config, parse_config
+from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
@@ -152,16 +152,9 @@ def _model_config(config: ExperimentConfig, name: str) -> Any:
 
 
 def _check_clock(config: ExperimentConfig, name: str) -> None:
-    """Refuse what compares times of different users where the data's clock does not carry it."""
-    model = _model_config(config, name)
-    place = "training." if hasattr(model, "training") else ""
-    half_life = getattr(getattr(model, "training", model), "recency_half_life", None)
+    """Refuse what the data's clock does not carry."""
     clock = read_manifest(config.workspace / "prepared")["config"]["data"]["clock"]
-    if half_life is not None and clock != "absolute":
-        raise ConfigError(
-            f"models.{name}.{place}recency_half_life is {half_life:g} days, but data.clock is {clock}: "
-            "times of different users say nothing of which is newer; leave it out"
-        )
+    check_clock({name: _model_config(config, name)}, clock)
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
@@ -321,6 +314,9 @@ def train_worker(settings: dict[str, Any]) -> None:
         trainer=_data_parallel() if world_size > 1 else None,
         rank=rank,
         world_size=world_size,
+        statistics=training_statistics(config, settings["fold"], settings["refit"])
+        if getattr(model_config, "needs_statistics", False)
+        else None,
     )
     rows = fit(model, plan)
     if rank == 0:

@@ -188,7 +188,8 @@ DEEP = {"kind": "sasrec"}
         ),
         (
             {"models": {"flat": {"history": 3}}},
-            "models.flat.kind: missing; add one of pop, own_pop, markov, item_knn, sasrec",
+            "models.flat.kind: missing; add one of pop, own_pop, markov, item_knn, sasrec, "
+            "tisasrec, unirec",
         ),
         (
             {"split": {"kind": "leave_on_out"}},

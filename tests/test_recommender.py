@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_bundle import N_ITEMS, N_USERS, SASREC, events, fitted, item_name, make_bundle
 
 from recsys.bundle import load_bundle
-from recsys.config import MarkovConfig, ModelConfig, PopularityConfig
+from recsys.config import MarkovConfig, ModelConfig, PopularityConfig, UniRecConfig
 from recsys.data.batches import batch_from_lists
 from recsys.errors import DataError
 from recsys.recommender import Query, Recommender
@@ -24,6 +24,8 @@ CONFIGS: dict[str, ModelConfig] = {
     "sasrec": SASREC,
     "markov": MarkovConfig(),
     "pop": PopularityConfig(),
+    # Its score is more than one product: a shortlist is scored again.
+    "unirec": UniRecConfig(width=8, blocks=1, max_length=6, global_weight=2.0),
 }
 NAMES = [item_name(i) for i in range(1, N_ITEMS + 1)]
 

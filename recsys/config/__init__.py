@@ -6,6 +6,7 @@ Every section is a frozen model; an unknown key is an error that names the neare
 
 from __future__ import annotations
 
+from recsys.config.clock import check_clock
 from recsys.config.data import (
     ContinuationSplit,
     DataConfig,
@@ -42,7 +43,9 @@ from recsys.config.models import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TiSASRecConfig,
     TrainingConfig,
+    UniRecConfig,
 )
 from recsys.config.section import (
     Section,
@@ -75,8 +78,11 @@ __all__ = [
     "SASRecConfig",
     "Section",
     "SplitConfig",
+    "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "UniRecConfig",
+    "check_clock",
     "dump_config",
     "load_config",
     "parse_config",

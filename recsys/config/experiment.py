@@ -48,6 +48,8 @@ class IndexConfig(Section):
     probes: int | None = Field(None, ge=1)
     """IVF cells visited; an eighth of `lists` by default."""
     pq_bytes: int = Field(32, ge=1)
+    shortlist: int = Field(500, ge=1)
+    """Candidates that are scored again, where a model's score is more than one inner product."""
     gpu: Literal["auto", "on", "off"] = "auto"
     tradeoff: Literal["auto", "on", "off"] = "auto"
     """Build every kind and measure recall, latency and memory; `auto`: below `exact_below` items."""

@@ -43,6 +43,7 @@ class SequenceBatch:
             `targets` or `target_sets`. To find them on a GPU would mean to wait for it.
         target_sets: the T sets of items to predict after those places; training batches of an
             objective that learns sets, which have no `targets`.
+        users: int64 [B]; whose history each sequence is; training batches only.
     """
 
     items: Tensor
@@ -54,6 +55,7 @@ class SequenceBatch:
     targets: Tensor | None = None
     target_places: Tensor | None = None
     target_sets: ItemSets | None = None
+    users: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)

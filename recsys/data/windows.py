@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.item_sets import SetRuns
@@ -106,9 +107,12 @@ class TrainingBatches:
             pick = order[at : at + self.batch_size]
             place = (self.data.store, start[pick], end[pick], self.max_length)
             if self.objective == "next_basket_set":
-                yield pack_histories(*place, sets=lambda places: self._sets(places, draw))
+                batch = pack_histories(*place, sets=lambda places: self._sets(places, draw))
             else:
-                yield pack_histories(*place, targets=lambda places: self._targets(places, draw))
+                batch = pack_histories(*place, targets=lambda places: self._targets(places, draw))
+            # Users without events share the offset of the next user, who is the last of them.
+            users = np.searchsorted(self.data.store.offsets, start[pick], side="right") - 1
+            yield replace(batch, users=torch.from_numpy(users))
 
     def _targets(self, places: Int64, draw: np.random.Generator) -> Int64:
         """Return the item to predict after each place, 0 where there is none."""

@@ -123,7 +123,7 @@ class Catalogue:
         self.index = index
         self.n_items = model.n_items
         plain = isinstance(model, EncoderModel) and (
-            type(model).score_next is EncoderModel.score_next
+            model.is_inner_product and type(model).score_next is EncoderModel.score_next
         )
         # Rows of their own: the index keeps columns, and to gather single items from those takes
         # one cache line for every number.

@@ -165,8 +165,8 @@ class _Scorer:
 
 def _plain_encoder(model: Model) -> EncoderModel | None:
     """Return the model if its score is nothing but the product of its two vectors."""
-    if isinstance(model, EncoderModel) and type(model).score is EncoderModel.score:
-        return model
+    if isinstance(model, EncoderModel) and model.is_inner_product:
+        return model if type(model).score is EncoderModel.score else None
     return None
 
 

@@ -9,6 +9,8 @@ from recsys.config import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TiSASRecConfig,
+    UniRecConfig,
 )
 from recsys.models.contract import CountingModel, EncoderModel, Model
 
@@ -38,3 +40,11 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.sasrec import SASRec
 
             return SASRec(config, n_items)
+        case TiSASRecConfig():
+            from recsys.models.tisasrec import TiSASRec
+
+            return TiSASRec(config, n_items)
+        case UniRecConfig():
+            from recsys.models.unirec import UniRec
+
+            return UniRec(config, n_items)

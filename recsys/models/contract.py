@@ -54,6 +54,9 @@ class CountingModel(Model):
 class EncoderModel(Model):
     """A learned model whose score is the inner product of a sequence vector and an item vector.
 
+    A model may add to it what is no inner product (`is_inner_product` is then False). It is shortlisted
+    by the product, and the shortlist scored again.
+
     `default_query` [D] stands for an empty history; training sets it to the vector whose softmax over
     the catalogue is nearest to the training popularity. `temperature` is that of its training: the
     next item's distribution is the softmax of score / temperature over the catalogue.
@@ -64,6 +67,8 @@ class EncoderModel(Model):
 
     default_query: Tensor
     temperature: float = 1.0
+    is_inner_product: bool = True
+    """Whether `score` is nothing but the product; if not, `beyond_product` is what it has more."""
 
     def __init__(self, n_items: int, width: int) -> None:
         super().__init__(n_items)
@@ -85,9 +90,17 @@ class EncoderModel(Model):
         newest = self.hidden(batch).flatten(0, 1)[batch.last.clamp(min=0)]  # [B, D]
         return torch.where(batch.last[:, None] < 0, self.default_query, newest)
 
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return what `score` has beyond the product, float [B, C], for items [C], or [B, C] row by row.
+
+        Without `items` for all rows 0..n_items; 0 for an empty history.
+        """
+        raise NotImplementedError(f"the score of {type(self).__name__} is an inner product")
+
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
-        """Return `encode_sequences(batch) @ encode_items(items).T`, float [B, C]."""
-        return self.encode_sequences(batch) @ self.encode_items(items).T
+        """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""
+        product = self.encode_sequences(batch) @ self.encode_items(items).T
+        return product if self.is_inner_product else product + self.beyond_product(batch, items)
 
     def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
         """Return the state of B lists without items yet; its query is `encode_sequences(batch)`.
@@ -114,6 +127,11 @@ class EncoderModel(Model):
         C = n_items + 1 as there.
         """
         if items is None or items.ndim == 1:
-            return state.query @ self.encode_items(items).T
-        vectors = self.encode_items(items.flatten()).view(*items.shape, -1)  # [B, C, D]
-        return torch.bmm(vectors, state.query[:, :, None]).squeeze(2)  # [B, C]
+            product = state.query @ self.encode_items(items).T  # [B, C]
+        else:
+            vectors = self.encode_items(items.flatten()).view(*items.shape, -1)  # [B, C, D]
+            product = torch.bmm(vectors, state.query[:, :, None]).squeeze(2)  # [B, C]
+        if self.is_inner_product:
+            return product
+        assert isinstance(state, ReencodedState)
+        return product + self.beyond_product(state.windows.batch(), items)

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 
 from recsys.config import SASRecConfig
 from recsys.data.batches import SequenceBatch
-from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
 from recsys.models.generation import GenerationState, Windows
 from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask
+from recsys.models.order import mean_of_newest_basket, order_of
 from recsys.schema import PAD
 
 
@@ -71,7 +71,7 @@ class SASRec(EncoderModel):
     def _embedded(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return what the first block reads, float [R, L, D], and the attention mask."""
         x = self.item_table(batch.items)  # [R, L, D]
-        positions, mask = self._order(batch)
+        positions, mask = order_of(batch, self.reads_baskets)
         if self.position_table is not None:
             x = x + self.position_table(positions)
         return self.dropout(x), mask
@@ -102,27 +102,9 @@ class SASRec(EncoderModel):
             return torch.where(batch.last[:, None] < 0, self.default_query, self._newest(batch))
         if batch.baskets is None:
             return super().encode_sequences(batch)  # which says that they are missing
-        length = batch.items.shape[1]
-        row, column = batch.last.clamp(min=0) // length, batch.last.clamp(min=0) % length  # [B]
-        newest = (batch.segments[row] == batch.segments[row, column, None]) & (
-            batch.baskets[row] == batch.baskets[row, column, None]
-        )  # [B, L]
-        places = self.hidden(batch)[row]  # [B, L, D]
-        share = newest.to(places.dtype) / newest.sum(1, keepdim=True)  # [B, L]
-        queries = torch.einsum("bl,bld->bd", share, places)  # [B, D]
+        queries = mean_of_newest_basket(self.hidden(batch), batch)  # [B, D]
         queries = F.normalize(queries, dim=-1) if self.normalise else queries
         return torch.where(batch.last[:, None] < 0, self.default_query, queries)
-
-    def _order(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return `(positions [R, L], attention mask [R, 1, L, L])`: of events, or of baskets as sets."""
-        if not self.reads_baskets:
-            return batch.positions, causal_segment_mask(batch.segments)
-        if batch.baskets is None:
-            raise DataError(
-                "a model with baskets: set needs the history's baskets, and this batch has none; "
-                "map basket_id or set data.basket_minutes"
-            )
-        return batch.baskets, causal_segment_mask(batch.segments, batch.baskets)
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return rows of the item table, float [C, D]."""

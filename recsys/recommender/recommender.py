@@ -25,6 +25,7 @@ from recsys.recommender.lists import ListMaker
 from recsys.recommender.requests import Continuation, Continue, Query, Recommendation
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories, topk_rows
+from recsys.retrieval.rescore import search_rescored
 
 Observer = Callable[[str, float], None]
 """Called with a stage's name and its seconds."""
@@ -99,7 +100,8 @@ class Recommender:
         output = self._encode(batch)
         started = self._tell("encode", started)
         for group in _groups(resolved):
-            for row, answer in zip(group, self._search(output, resolved, group), strict=True):
+            some = [resolved[row] for row in group]
+            for row, answer in zip(group, self._search(output[group], some), strict=True):
                 found[row] = answer
         for row, answer in self._maker.merged(resolved, output):
             found[row] = answer
@@ -200,20 +202,25 @@ class Recommender:
         return model.score(batch).float().cpu()
 
     def _search(
-        self, output: Tensor, resolved: Sequence[Resolved], group: list[int]
+        self, rows: Tensor, some: Sequence[Resolved]
     ) -> list[tuple[list[int], list[float]]]:
-        """Return `(item indices, scores)` for the queries of a group, which share one allow-list."""
-        some = [resolved[row] for row in group]
-        rows = output[group]  # a copy: masking must not touch the model's own tensors
+        """Return `(item indices, scores)` for queries that share one allow-list.
+
+        `rows` is what the model made of them, free to be overwritten.
+        """
+        index, model = self.bundle.index, self.bundle.model
         # Each query has a rule of its own. What it forbids is the query's history to the search.
         closed = [r.rule.forbidden(r.history.seen) for r in some]
         histories = Histories.from_lists(closed)
         exclusion = Exclusion(allowed=some[0].rule.allowed)
-        k = min(max(r.query.k for r in some), self.bundle.model.n_items)
-        if self.bundle.index is not None and isinstance(self.bundle.model, EncoderModel):
-            found = self.bundle.index.search(rows, k, exclusion, histories)
-        else:
+        k = min(max(r.query.k for r in some), model.n_items)
+        if index is None or not isinstance(model, EncoderModel):
             found = topk_rows(exclusion.mask_(rows, histories), k)
+        elif model.is_inner_product:
+            found = index.search(rows, k, exclusion, histories)
+        else:
+            batch = self._resolver.batch(some).to(self._device)
+            found = search_rescored(index, model, batch, rows, k, exclusion, histories)
         return pairs(*found)
 
     def answer(self, r: Resolved, items: list[int], scores: list[float]) -> Recommendation:

@@ -40,11 +40,13 @@ class Index(ABC):
         columns: float32 [D, n_items + 1], the vectors as columns: one query against 100,000 items
             of 64 dimensions takes a third of the time that it takes against rows.
         recall: what `recall_check` measured last, saved with the index; None if never measured.
+        rescored: the same of `rescored_recall`; None for a model that needs no rescoring.
     """
 
     config: IndexConfig
     columns: Tensor
     recall: dict[str, float] | None = field(default=None, kw_only=True)
+    rescored: dict[str, float] | None = field(default=None, kw_only=True)
 
     kind: str = field(default="exact", init=False)
 
@@ -83,7 +85,7 @@ class Index(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a manifest should say about this index."""
         sizes = {"items": self.n_items, "width": self.width}
-        return {"kind": self.kind, **sizes, "recall": self.recall}
+        return {"kind": self.kind, **sizes, "recall": self.recall, "rescored": self.rescored}
 
 
 @dataclass
@@ -170,10 +172,13 @@ def load_index(directory: Path) -> Index:
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{directory} holds no readable index ({error})") from error
     if meta["kind"] == "exact":
-        return ExactIndex(config, columns, recall=meta["recall"])
-    from recsys.retrieval.faiss_index import load_faiss
+        built: Index = ExactIndex(config, columns, recall=meta["recall"])
+    else:
+        from recsys.retrieval.faiss_index import load_faiss
 
-    return load_faiss(directory, meta, config, columns)
+        built = load_faiss(directory, meta, config, columns)
+    built.rescored = meta.get("rescored")
+    return built
 
 
 def recall_check(index: Index, vectors: Vectors, queries: Vectors, k: int) -> dict[str, float]:

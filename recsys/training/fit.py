@@ -19,16 +19,19 @@ from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
 from recsys.data.sequences import Int64, Targets, TrainingData
+from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranking import rank_targets
 from recsys.losses import build_loss, build_set_loss
 from recsys.models.contract import EncoderModel
+from recsys.models.unirec import UniRec
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
 from recsys.training.module import TrainingModule
 from recsys.training.objective import Objective, SetPrediction, TargetPrediction
 from recsys.training.popularity_query import popularity_query
+from recsys.training.unirec_objective import UniRecObjective
 from recsys.training.validation import means_by_user
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class FitPlan:
         training: how to fit.
         evaluation: how validation ranks (what it excludes).
         data: what may be learned from.
+        statistics: of the same training events, for objectives that read them.
         validation: what the best epoch is chosen on; None trains all epochs and keeps the last, as a
             refit does whose epochs are known.
         directory: where checkpoints, history and weights are written.
@@ -67,6 +71,7 @@ class FitPlan:
     trainer: dict[str, Any] | None = None
     rank: int = 0
     world_size: int = 1
+    statistics: TrainingStatistics | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -129,17 +134,23 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         )
     tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
-    objective = build_objective(plan.training, counts, tokens)
-    return TrainingModule(model, objective, plan.training, batches)
+    return TrainingModule(
+        model, build_objective(model, plan, counts, tokens), plan.training, batches
+    )
 
 
 def build_objective(
-    training: TrainingConfig, item_counts: Int64, tokens_per_step: int
+    model: EncoderModel, plan: FitPlan, item_counts: Int64, tokens_per_step: int
 ) -> Objective:
-    """Return what training minimises; arguments as for `build_loss`."""
+    """Return the way in which a model learns; the last two arguments are those of `build_loss`."""
+    training = plan.training
     if training.objective == "next_basket_set":
         return SetPrediction(build_set_loss(training.loss, item_counts, tokens_per_step))
-    return TargetPrediction(build_loss(training.loss, item_counts, tokens_per_step))
+    loss = build_loss(training.loss, item_counts, tokens_per_step)
+    match model:
+        case UniRec():
+            return UniRecObjective(model, loss, plan.data, plan.statistics)
+    return TargetPrediction(loss)
 
 
 def _trainer(plan: FitPlan, end: EpochEnd) -> lightning.Trainer:

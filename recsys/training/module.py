@@ -121,7 +121,8 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         config = self.config
         # Fused AdamW is 9 times faster here, but refuses gradients scaled for fp16.
         optimizer = torch.optim.AdamW(
-            decay_groups(self.model, config.weight_decay),
+            # An objective may have weights of its own, which are trained and left behind.
+            decay_groups(nn.ModuleList([self.model, self.objective]), config.weight_decay),
             lr=config.lr,
             betas=config.betas,
             fused=self.trainer.precision != "16-mixed" and self.device.type != "mps",

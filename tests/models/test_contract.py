@@ -13,12 +13,15 @@ from recsys.config import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TiSASRecConfig,
+    UniRecConfig,
 )
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.models import CountingModel, EncoderModel, Model, build_model
+from recsys.models.unirec import UniRec
 
-N_ITEMS = 30
+N_ITEMS, HOUR = 30, 3600
 CONFIGS: dict[str, ModelConfig] = {
     "pop": PopularityConfig(),
     "own_pop": OwnPopularityConfig(),
@@ -27,6 +30,30 @@ CONFIGS: dict[str, ModelConfig] = {
     "item_knn": ItemKNNConfig(neighbours=5, history=6, shrinkage=1),
     "sasrec": SASRecConfig(width=8, max_length=7, dropout=0.3),
     "sasrec_cosine": SASRecConfig(width=8, max_length=7, normalise=True, block="prenorm"),
+    "tisasrec": TiSASRecConfig(width=8, max_length=7, dropout=0.3),
+    "unirec": UniRecConfig(width=8, max_length=7, dropout=0.3),
+    "unirec_ancestor": UniRecConfig(
+        width=8,
+        max_length=7,
+        interval=False,
+        sequence_enhancement=False,
+        item_enhancement=False,
+    ),
+    "unirec_fused": UniRecConfig(
+        width=8,
+        max_length=7,
+        block="ligr",
+        fusion="sum",
+        gaps="log",
+        time_bias=True,
+        global_term=False,
+        inject_tail="both",
+        item_bias=True,
+        normalise=True,
+    ),
+    "unirec_apart": UniRecConfig(
+        width=8, max_length=7, block="prenorm", separate_interval=True, item_bias=True
+    ),
 }
 HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]
 
@@ -39,8 +66,15 @@ def training_data() -> TrainingData:
     return TrainingData(SequenceStore(items, offsets, N_ITEMS), offsets[1:])
 
 
-def batch(model: Model, histories: list[list[int]]) -> SequenceBatch:
-    return batch_from_lists(histories, None, model.max_length)
+def times_of(history: list[int]) -> list[int]:
+    return [HOUR * (7 * len(history) + place**2) for place in range(len(history))]
+
+
+def batch(
+    model: Model, histories: list[list[int]], times: list[list[int]] | None = None
+) -> SequenceBatch:
+    stamps = [times_of(history) for history in histories] if times is None else times
+    return batch_from_lists(histories, stamps, model.max_length)
 
 
 def ready(config: ModelConfig) -> Model:
@@ -49,6 +83,10 @@ def ready(config: ModelConfig) -> Model:
     built = build_model(config, N_ITEMS).eval()
     if isinstance(built, CountingModel):
         built.fit(training_data())
+    if isinstance(built, UniRec) and built.enhancer is not None:
+        built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
+        built.is_rare[1::2] = True
+        built.injected.fill_(0.7)
     return built
 
 
@@ -62,7 +100,7 @@ def model(config: ModelConfig) -> Model:
     return ready(config)
 
 
-LEARNED = [name for name in CONFIGS if name.startswith("sasrec")]
+LEARNED = [name for name in CONFIGS if "rec" in name.split("_")[0]]
 COUNTED = [name for name in CONFIGS if name not in LEARNED]
 
 
@@ -143,7 +181,7 @@ def test_counting_nothing_leaves_every_item_equal(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNED)
 @torch.no_grad()
-def test_an_encoder_scores_by_inner_product(name: str) -> None:
+def test_an_encoder_scores_by_inner_product_and_says_what_is_beyond(name: str) -> None:
     model = ready(CONFIGS[name])
     assert isinstance(model, EncoderModel)
     queries = model.encode_sequences(batch(model, HISTORIES))
@@ -151,7 +189,16 @@ def test_an_encoder_scores_by_inner_product(name: str) -> None:
     assert queries.shape == (len(HISTORIES), model.width)
     assert items.shape == (N_ITEMS + 1, model.width)
     assert torch.equal(model.encode_items(torch.tensor([4, 2])), items[[4, 2]])
-    assert torch.equal(model.score(batch(model, HISTORIES)), queries @ items.T)
+    beyond = torch.zeros(len(HISTORIES), N_ITEMS + 1)
+    if not model.is_inner_product:
+        beyond = model.beyond_product(batch(model, HISTORIES))
+        rows = torch.stack([torch.randperm(N_ITEMS)[:5] + 1 for _ in HISTORIES])
+        own = model.beyond_product(batch(model, HISTORIES), rows)
+        torch.testing.assert_close(own, beyond.gather(1, rows))
+        assert beyond[HISTORIES.index([])].count_nonzero() == 0
+    torch.testing.assert_close(
+        model.score(batch(model, HISTORIES)), queries @ items.T + beyond, rtol=0, atol=1e-6
+    )
     assert torch.equal(queries[HISTORIES.index([])], model.default_query)
 
 
@@ -160,12 +207,14 @@ def test_an_encoder_scores_by_inner_product(name: str) -> None:
 def test_a_list_grows_as_if_its_history_did(name: str) -> None:
     model = ready(CONFIGS[name])
     assert isinstance(model, EncoderModel)
-    state, grown = model.start(batch(model, HISTORIES)), HISTORIES
+    state, grown = model.start(batch(model, HISTORIES), gap=5 * HOUR), HISTORIES
+    times = [times_of(history) for history in HISTORIES]
     for item in (4, 11):
-        expected = model.score(batch(model, grown))
+        expected = model.score(batch(model, grown, times))
         torch.testing.assert_close(model.score_next(state), expected, atol=1e-5, rtol=1e-5)
         own = torch.randint(1, N_ITEMS + 1, (len(grown), 6))
         scores = model.score_next(state, own)
         torch.testing.assert_close(scores, expected.gather(1, own), atol=1e-5, rtol=1e-5)
         state = model.step(state, torch.full((len(grown),), item))
         grown = [[*history, item] for history in grown]
+        times = [[*stamps, stamps[-1] + 5 * HOUR if stamps else 0] for stamps in times]

@@ -12,6 +12,7 @@ from pipelines import index as stage
 from pipelines.index import index, item_vectors, sample_queries
 from pipelines.runs import folds, is_learned, last_fold, open_run
 from recsys.config import ExperimentConfig, load_config
+from recsys.data.sequences import SequenceStore, Split
 from recsys.errors import ArtifactError
 from recsys.manifest import read_manifest
 from recsys.retrieval.index import load_index
@@ -113,3 +114,28 @@ def test_folds_and_learned_models(write_config: Callable[..., Path]) -> None:
     rolling = load_config(write_config(split={"kind": "rolling", "folds": 3}))
     assert folds(rolling) == ["fold0", "fold1", "fold2"]
     assert last_fold(rolling) == "fold2"
+
+
+def test_a_score_that_is_more_than_a_product_is_measured_against_full_ranking(
+    fitted_experiment: ExperimentConfig,
+    without_ray: list[str],
+    write_config: Callable[..., Path],
+    fit_model: Callable[..., None],
+    tiny_store: SequenceStore,
+    tiny_split: Split,
+) -> None:
+    lean = {"item_enhancement": False}  # no neighbours here
+    models = {"unirec": {"kind": "unirec", "width": 8, "blocks": 1, "max_length": 6, **lean}}
+    config = load_config(
+        write_config(
+            models={"pop": {"kind": "pop"}, **models},
+            tracking={"enabled": False},
+            index={"shortlist": 2},
+        )
+    )
+    fit_model(config, "unirec", tiny_store, tiny_split)
+    manifest = read_manifest(index(config, "unirec"))
+    found = manifest["rescored"]
+    assert (found["k"], found["queries"], found["shortlist"]) == (25, 40, 25)
+    assert found["recall"] == 1.0  # a list of the whole catalogue misses nothing
+    assert read_manifest(index(fitted_experiment, "sasrec"))["rescored"] is None
