@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,16 +129,17 @@ def beside(bundle: Path, name: str, *, writable: bool = False) -> Path | None:
 
 
 def tell(settings: ServingSettings) -> None:
-    """Print what was found, so that nobody has to guess."""
+    """Print what was found to stderr, so that nobody has to guess."""
+    say = partial(typer.echo, err=True)
     if settings.state is None:
-        typer.echo("state      none: events and new items are refused (--state DIRECTORY)")
+        say("state      none: events and new items are refused (--state DIRECTORY)")
     else:
-        typer.echo(f"state      {settings.state}")
-    typer.echo(f"features   {settings.features or 'of the bundle'}")
+        say(f"state      {settings.state}")
+    say(f"features   {settings.features or 'of the bundle'}")
     if settings.open_writes:
-        typer.echo("writes     open to everybody")
+        say("writes     open to everybody")
     else:
-        typer.echo(f"writes     with a key of {settings.keys or 'no file'} (recsys keys add)")
+        say(f"writes     with a key of {settings.keys or 'no file'} (recsys keys add)")
 
 
 def export_events(

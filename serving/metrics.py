@@ -91,15 +91,26 @@ class Metrics:
         self.unplaced = self._gauge(
             "recsys_unplaced_items", "New items that the current model has no place for."
         )
-        self.model = self._gauge(
-            "recsys_model_info", "1 for the model that is loaded.", "name", "version"
-        )
+        self._model = self._model_gauge()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(name, what, labels, registry=self.registry)
 
     def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
         return Gauge(name, what, labels, registry=self.registry)
+
+    def _model_gauge(self) -> Gauge:
+        return self._gauge("recsys_model_info", "1 for the model that answers.", "name", "version")
+
+    def name_model(self, name: str, version: str) -> None:
+        """Say which model answers from now on, and no other.
+
+        The gauge is made anew: its labels cannot be cleared once Feast, which sets the client library's
+        variable for several processes, has been imported.
+        """
+        self.registry.unregister(self._model)
+        self._model = self._model_gauge()
+        self._model.labels(name, version).set(1)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the seconds of a stage."""

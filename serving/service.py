@@ -152,12 +152,11 @@ class Service:
         return Living() if self.ledger is None else self.ledger.living()
 
     def _swap(self, model: ServedModel) -> None:
-        self.metrics.model.clear()
         self.model = model
         self._name_model(model)
 
     def _name_model(self, model: ServedModel) -> None:
-        self.metrics.model.labels(**model.version).set(1)
+        self.metrics.name_model(**model.version)
         self.metrics.unplaced.set(len(model.grown.unplaced))
 
     def _answer(self, requests: Sequence[Asked]) -> list[Answer]:
