@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
-from pipelines.serve import export_events, keys_app, serve
+from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -142,23 +142,8 @@ def compare(
 
 
 app.command()(serve)
+app.command()(dashboard)
 app.command("events")(export_events)
-
-
-@app.command()
-def dashboard(
-    output: Annotated[Path, typer.Option(help="The directory of the experiments.")] = Path("out"),
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
-    tracking: Annotated[
-        str | None,
-        typer.Option(help="MLflow's address; by default the database in the output directory."),
-    ] = None,
-) -> None:
-    """Show what was measured in a browser until interrupted; it reads and changes nothing."""
-    from serving.dashboard.server import serve_dashboard
-
-    serve_dashboard(output, host, port, tracking)
 
 
 @app.command()

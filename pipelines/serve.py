@@ -1,4 +1,4 @@
-"""The commands around the endpoint: `serve`, and `keys` for its API keys."""
+"""The commands that open a page or an endpoint: `serve`, `dashboard`, and `keys` for API keys."""
 
 from __future__ import annotations
 
@@ -178,3 +178,18 @@ def revoke(
     from serving.keys import revoke_key
 
     revoke_key(file, id)
+
+
+def dashboard(
+    output: Annotated[Path, typer.Option(help="The directory of the experiments.")] = Path("out"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
+    tracking: Annotated[
+        str | None,
+        typer.Option(help="MLflow's address; by default the database in the output directory."),
+    ] = None,
+) -> None:
+    """Show what was measured in a browser until interrupted; it reads and changes nothing."""
+    from serving.dashboard.server import serve_dashboard
+
+    serve_dashboard(output, host, port, tracking)
