@@ -47,6 +47,12 @@ from recsys.config.models import (
 from recsys.config.section import (
     Section,
 )
+from recsys.config.tune import (
+    Range,
+    TuneConfig,
+    apply_settings,
+    setting_of,
+)
 
 __all__ = [
     "ContinuationSplit",
@@ -70,6 +76,7 @@ __all__ = [
     "PopularityConfig",
     "ProblemRules",
     "PublishConfig",
+    "Range",
     "RayConfig",
     "RollingSplit",
     "SASRecConfig",
@@ -77,7 +84,10 @@ __all__ = [
     "SplitConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "TuneConfig",
+    "apply_settings",
     "dump_config",
     "load_config",
     "parse_config",
+    "setting_of",
 ]
