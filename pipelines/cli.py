@@ -108,6 +108,14 @@ def publish(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def tune(config: Config, overrides: Overrides = None) -> None:
+    """Search settings on validation, by the same budget for every model of the section `tune`."""
+    from pipelines.stages import run_tune
+
+    run_tune(_load(config, overrides), _console())
+
+
+@app.command()
 def promote(config: Config, overrides: Overrides = None) -> None:
     """Make the candidate the champion if it is not worse on the guard metrics; exit code 1 if refused."""
     from pipelines.promote import promote as promote_candidate

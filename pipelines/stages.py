@@ -61,6 +61,17 @@ def run_experiment(config: ExperimentConfig, console: Console) -> list[Done]:
     return done
 
 
+def run_tune(config: ExperimentConfig, console: Console) -> list[Done]:
+    """Search the settings of every model of the section `tune`, after the stages before training."""
+    from pipelines.tune import print_searches, tune_config
+
+    tune_config(config)  # before anything is prepared for a configuration without one
+    steps = [step for stage in ("prepare", "features", "tune") for step in plan(config, stage)]
+    done = run_steps(config, steps, console)
+    print_searches(config, console)
+    return done
+
+
 def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Done]:
     """Run one stage; the ones before it must be finished."""
     return run_steps(config, plan(config, stage), console)
@@ -91,6 +102,8 @@ def plan(config: ExperimentConfig, stage: str) -> list[Step]:
             return [Step(stage, "", lambda: _evaluate(config))]
         case "publish":
             return [Step(stage, "", lambda: _publish(config))]
+        case "tune" if config.tune is not None:
+            return [_search_step(config, name) for name in config.tune.chosen]
     raise ConfigError(f"no stage {stage!r}; stages are {', '.join(STAGES)}")
 
 
@@ -171,6 +184,12 @@ def _model_step(
     subject = name if fold == "main" else f"{name} {fold}"
     subject += " (refit)" if run is _refit else ""
     return Step(stage, subject, lambda: run(config, name, fold))
+
+
+def _search_step(config: ExperimentConfig, name: str) -> Step:
+    from pipelines.tune import tune_model
+
+    return Step("tune", name, lambda: tune_model(config, name))
 
 
 def _prepare(config: ExperimentConfig) -> Path:

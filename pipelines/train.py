@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.fitting import fit_model, open_data
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
-from pipelines.statistics import NEIGHBOURS, training_statistics
+from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
@@ -180,7 +181,7 @@ def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
         with follow_epochs(Path(settings["directory"]), epochs, f"train {settings['name']}"):
             trainer.fit()
     except Exception as error:
-        known = _known_cause(error, settings["name"])
+        known = known_cause(error, settings["name"])
         if known is None:
             raise
         raise known from error
@@ -221,7 +222,7 @@ def worker_resources(ray: RayConfig, device: str, available: Mapping[str, float]
     return needed
 
 
-def _known_cause(error: BaseException, name: str) -> RecsysError | None:
+def known_cause(error: BaseException, name: str) -> RecsysError | None:
     """Return the error for people that stopped a training, whichever process it was in, or None.
 
     The other processes fail as well, by the silence of the first.
@@ -249,18 +250,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(one)
 
 
-def _open(settings: dict[str, Any]) -> tuple[ExperimentConfig, Any, Any, Path]:
-    """Return `(config, store, split, work directory)` inside a worker."""
-    from recsys.data.sequences import SequenceStore, Split
-
-    config = parse_config(settings["config"])
-    store = SequenceStore.load(config.workspace / "features" / "sequences")
-    split = Split.load(config.workspace / "prepared" / "splits" / settings["fold"])
-    if settings["refit"]:
-        split = split.refitted()
-    return config, store, split, Path(settings["directory"])
-
-
 def count_model(settings: dict[str, Any]) -> None:
     """Fit a counting model and write its weights (a Ray task)."""
     import time
@@ -270,7 +259,8 @@ def count_model(settings: dict[str, Any]) -> None:
     from recsys.data.sequences import TrainingData
     from recsys.models import CountingModel, build_model
 
-    config, store, split, work = _open(settings)
+    config, work = parse_config(settings["config"]), Path(settings["directory"])
+    store, split = open_data(config, settings["fold"], refit=settings["refit"])
     model = build_model(config.models[settings["name"]], store.n_items)
     if not isinstance(model, CountingModel):
         raise TypeError(f"{type(model).__name__} is not fitted by counting")
@@ -285,43 +275,27 @@ def count_model(settings: dict[str, Any]) -> None:
 def train_worker(settings: dict[str, Any]) -> None:
     """Train a learned model in one process of a Ray Train group."""
     import ray.train
-    import torch
-
-    from recsys.data.sequences import TrainingData
-    from recsys.models import EncoderModel, build_model
-    from recsys.runtime import derive_seed
-    from recsys.training.fit import FitPlan, fit
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    config, store, split, work = _open(settings)
-    model_config: Any = config.models[settings["name"]]
-    torch.manual_seed(derive_seed(config.seed, 1))
-    model = build_model(model_config, store.n_items)
-    if not isinstance(model, EncoderModel):
-        raise TypeError(f"{type(model).__name__} is not trained by gradient")
+    work = Path(settings["directory"])
     tracker = _join_tracking(settings) if rank == 0 else None
-    plan = FitPlan(
-        training=model_config.training,
-        evaluation=config.evaluation,
-        data=TrainingData(store, split.train_end),
-        validation=None if settings["refit"] else split.validation,
+    rows = fit_model(
+        parse_config(settings["config"]),
+        settings["name"],
+        settings["fold"],
+        work / CHECKPOINTS,
+        refit=settings["refit"],
         epochs=settings["epochs"],
-        directory=work / CHECKPOINTS,
-        seed=config.seed,
         on_epoch=partial(_on_epoch, work, tracker),
         trainer=_data_parallel() if world_size > 1 else None,
         rank=rank,
         world_size=world_size,
-        statistics=training_statistics(config, settings["fold"], settings["refit"])
-        if getattr(model_config, "needs_statistics", False)
-        else None,
     )
-    rows = fit(model, plan)
     if rank == 0:
         for name in (WEIGHTS, HISTORY):
-            (plan.directory / name).replace(work / name)
+            (work / CHECKPOINTS / name).replace(work / name)
         _write_record(work, rows)
 
 

@@ -50,6 +50,12 @@ from recsys.config.models import (
 from recsys.config.section import (
     Section,
 )
+from recsys.config.tune import (
+    Range,
+    TuneConfig,
+    apply_settings,
+    setting_of,
+)
 
 __all__ = [
     "ContinuationSplit",
@@ -73,6 +79,7 @@ __all__ = [
     "PopularityConfig",
     "ProblemRules",
     "PublishConfig",
+    "Range",
     "RayConfig",
     "RollingSplit",
     "SASRecConfig",
@@ -81,9 +88,12 @@ __all__ = [
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "TuneConfig",
     "UniRecConfig",
+    "apply_settings",
     "check_clock",
     "dump_config",
     "load_config",
     "parse_config",
+    "setting_of",
 ]

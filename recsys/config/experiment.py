@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
 from recsys.config.section import NAME, Count, Section
+from recsys.config.tune import TuneConfig, check_tune
 
 
 def _without_repeats(values: list[Any]) -> list[Any]:
@@ -153,6 +154,8 @@ class ExperimentConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()
     feast: FeastConfig = FeastConfig()
+    tune: TuneConfig | None = None
+    """What `recsys tune` searches; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -170,6 +173,8 @@ class ExperimentConfig(Section):
                 f"split.kind: {self.split.kind} compares times between users, but data.clock is "
                 f"{self.data.clock}; use leave_one_out, last_n or continuation"
             )
+        if self.tune is not None:
+            problems += check_tune(self.tune, self.models)
         if self.features.neighbours == "off":
             problems += [
                 f"features.neighbours: is off, but models.{name} needs neighbours; leave it at auto"

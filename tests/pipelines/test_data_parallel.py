@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from pipelines import train as stage
 from pipelines.ray_session import ray_session
-from pipelines.train import _known_cause, train, worker_resources
+from pipelines.train import known_cause, train, worker_resources
 from recsys.config import (
     EvaluationConfig,
     ExperimentConfig,
@@ -73,7 +73,8 @@ def experiment() -> ExperimentConfig:
     store, split = planted()
     split.save(config.workspace / "prepared" / "splits" / "main")
     store.save(config.workspace / "features" / "sequences")
-    write_manifest(config.workspace / "prepared", {"key": "prepared"})
+    meaning = {"config": {"data": config.data.model_dump(mode="json")}}
+    write_manifest(config.workspace / "prepared", {"key": "prepared", **meaning})
     write_manifest(config.workspace / "features", {"key": "features"})
     return config
 
@@ -252,8 +253,8 @@ def test_the_error_for_people_is_found_in_whichever_process_it_was() -> None:
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = DataError("events.csv: no item")
     both = WorkerGroupError("two", {0: RuntimeError("connection reset by peer"), 1: wrapped})
-    assert str(_known_cause(both, "sasrec")) == "events.csv: no item"
-    assert _known_cause(WorkerGroupError("one", {0: RuntimeError("a bug")}), "sasrec") is None
+    assert str(known_cause(both, "sasrec")) == "events.csv: no item"
+    assert known_cause(WorkerGroupError("one", {0: RuntimeError("a bug")}), "sasrec") is None
 
 
 def test_a_machine_with_too_few_gpus_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
