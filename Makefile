@@ -69,7 +69,7 @@ format: venv
 	$(BIN)/ruff format .
 
 # One target for every script in tests/benchmarks, `-` for `_`: make bench-import-time
-BENCHMARKS := $(filter-out %/environments.py %/generator.py %/served.py,$(wildcard tests/benchmarks/*.py))
+BENCHMARKS := $(filter-out %/environments.py %/generator.py %/served.py %/planted.py %/test_%.py,$(wildcard tests/benchmarks/*.py))
 bench-%: venv
 	$(BIN)/python tests/benchmarks/$(subst -,_,$*).py $(ARGS)
 
