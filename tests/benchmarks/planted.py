@@ -8,8 +8,8 @@ events, any item. The scenario says by which:
     regularity  by whether the user's gaps are all alike or not; the gaps of both kinds of users have the
                 same distribution, so no single one of them tells
     thinned     always the same, but it is the successor of the newest but one rare item; regular users
-                take three frequent items after every rare one, irregular users leave out all but the
-                two newest. Nothing is trained on irregular users, and they alone are asked about
+                take two frequent items after every rare one, irregular users leave out all but the
+                newest two. Nothing is trained on irregular users, and they alone are asked about
     rare        always the same, but of groups: a rare item is taken right after the frequent item of its
                 group, and has its successors. Every rare item is seen a few times; asked is what follows
                 a rare item that is taken without its frequent one
@@ -157,12 +157,12 @@ def thinned(rng: Rng, successions: Int64, user: int) -> Log:
     steps = np.zeros(4, dtype=np.int64)
     walks = [_walk(rng, successions, steps) for _ in range(2)]
     rare = [walk[step] for step in range(4) for walk in walks]
-    fillers = [(ITEMS + rng.integers(FILLERS, size=3)).tolist() for _ in rare]
+    fillers = [(ITEMS + rng.integers(FILLERS, size=2)).tolist() for _ in rare]
     regular = user % 4 != 3
     if regular:
         items = [i for one, some in zip(rare, fillers, strict=True) for i in (one, *some)]
     else:
-        items = [*rare[:-1], *fillers[-2][1:], rare[-1]]
+        items = [*rare[:-1], *fillers[-2], rare[-1]]
     gaps = np.full(len(items), 10.0) if regular else 10 ** rng.uniform(0, 2, len(items))
     return Log(items, _hours(rng, gaps), trains=regular, asked=not regular)
 

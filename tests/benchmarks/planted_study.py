@@ -69,10 +69,12 @@ def questions() -> list[Question]:
     """Return all that is asked."""
     asked = []
     for form, base in (("published", {}), ("compact", COMPACT)):
+        uniform = base | NO_INTERVAL | {"uniformity": True}  # without the gaps, which tell as much
         asked += [
             Question("gap", "interval", form, base, base | NO_INTERVAL),
             Question("calendar", "calendar", form, base, base | NO_CALENDAR),
-            Question("regularity", "uniformity", form, base | {"uniformity": True}, base),
+            Question("regularity", "interval", form, base, base | NO_INTERVAL),
+            Question("regularity", "uniformity", form, uniform, base | NO_INTERVAL),
         ]
         for scenario in ("regularity", "thinned"):
             lacking = base | NO_SEQUENCES
@@ -98,7 +100,8 @@ def _of_nothing(form: str, base: Settings) -> Iterator[Question]:
         ("item enhancement", NO_ITEMS),
     ):
         yield Question("null", part, form, base, base | without)
-    yield Question("null", "uniformity", form, base | {"uniformity": True}, base)
+    uniform = base | NO_INTERVAL | {"uniformity": True}
+    yield Question("null", "uniformity", form, uniform, base | NO_INTERVAL)
     yield Question("null", "inject_tail both", form, base | {"inject_tail": "both"}, base)
 
 
