@@ -1,0 +1,192 @@
+"""Does each part of UniRec find what it is for? On logs with a planted truth (`planted.py`).
+
+For every scenario UniRec is trained with and without a part, otherwise alike, by the same seeds on the
+same logs; compared is NDCG@10 on the test users of all seeds, with the paired bootstrap interval of the
+difference. The bar: a part is worth 10 % of the model without it where its effect is planted, and its
+interval holds 0 where nothing is (`null`). The published mechanism (mixture blocks, a table of hours)
+and the compact one (SASRec's blocks, logarithmic gaps, one encoder) are both put to the test; where the
+published form of a part does not find its effect, the form that does stands beside it.
+
+    python tests/benchmarks/planted_study.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from environments import machine, now
+from planted import Float64, plant
+
+from recsys.config import EvaluationConfig, TrainingConfig, UniRecConfig
+from recsys.evaluation.intervals import bootstrap
+from recsys.evaluation.metrics import Places, ndcg
+from recsys.evaluation.ranking import rank_targets
+from recsys.models.unirec import UniRec
+from recsys.runtime import derive_seed
+from recsys.training.fit import FitPlan, fit
+
+RESULT = Path(__file__).parent / "results" / "planted.json"
+BAR = 0.10
+CUTOFF = 10
+EVALUATION = EvaluationConfig(exclude="none")
+SHARED: dict[str, Any] = {"width": 32, "blocks": 2, "max_length": 40, "dropout": 0.1}
+TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 32, "lr": 3e-3, "patience": 6}
+COMPACT: dict[str, Any] = {"block": "ligr", "fusion": "sum", "gaps": "log", "ffn": 2.0}
+
+NO_INTERVAL = {"interval": False}
+NO_CALENDAR = {"calendar": False}
+NO_SEQUENCES = {"sequence_enhancement": False}
+NO_ITEMS = {"item_enhancement": False}
+FEW_FREQUENT = {"frequent_share": 0.05}
+"""In `rare` 40 of 840 items are frequent."""
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A part of a form of the model, on a scenario: the settings with and without it."""
+
+    scenario: str
+    part: str
+    form: str
+    having: Settings
+    lacking: Settings
+
+
+def questions() -> list[Question]:
+    """Return all that is asked."""
+    asked = []
+    for form, base in (("published", {}), ("compact", COMPACT)):
+        uniform = base | NO_INTERVAL | {"uniformity": True}  # without the gaps, which tell as much
+        asked += [
+            Question("gap", "interval", form, base, base | NO_INTERVAL),
+            Question("calendar", "calendar", form, base, base | NO_CALENDAR),
+            Question("regularity", "interval", form, base, base | NO_INTERVAL),
+            Question("regularity", "uniformity", form, uniform, base | NO_INTERVAL),
+        ]
+        for scenario in ("regularity", "thinned"):
+            lacking = base | NO_SEQUENCES
+            asked.append(Question(scenario, "sequence enhancement", form, base, lacking))
+        target = base | {"sequence_teacher": "target", "sequence_weight": 1.0}
+        part = "sequence enhancement, target"
+        asked.append(Question("thinned", part, form, target, base | NO_SEQUENCES))
+        rare = base | FEW_FREQUENT
+        asked.append(Question("rare", "item enhancement", form, rare, rare | NO_ITEMS))
+        for what in ("inputs", "both"):
+            injected = rare | NO_ITEMS | {"inject_tail": what}
+            asked.append(Question("rare", f"inject_tail {what}", form, injected, rare | NO_ITEMS))
+        asked += _of_nothing(form, base)
+    return asked
+
+
+def _of_nothing(form: str, base: Settings) -> Iterator[Question]:
+    """Yield the questions that should be answered by 0."""
+    for part, without in (
+        ("interval", NO_INTERVAL),
+        ("calendar", NO_CALENDAR),
+        ("sequence enhancement", NO_SEQUENCES),
+        ("item enhancement", NO_ITEMS),
+    ):
+        yield Question("null", part, form, base, base | without)
+    uniform = base | NO_INTERVAL | {"uniformity": True}
+    yield Question("null", "uniformity", form, uniform, base | NO_INTERVAL)
+    yield Question("null", "inject_tail both", form, base | {"inject_tail": "both"}, base)
+
+
+def values(scenario: str, settings: Settings, seed: int, users: int, epochs: int) -> Float64:
+    """Return the test users' NDCG@10 of a model that was trained on a scenario, float64 [U]."""
+    return _values(scenario, json.dumps(settings, sort_keys=True), seed, users, epochs)
+
+
+@cache
+def _values(scenario: str, settings: str, seed: int, users: int, epochs: int) -> Float64:
+    planted = plant(scenario, users, seed)
+    training = TrainingConfig(**TRAINING | {"epochs": epochs})
+    config = UniRecConfig(**SHARED | json.loads(settings), training=training)
+    torch.manual_seed(derive_seed(seed, 1))
+    model = UniRec(config, planted.store.n_items)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = FitPlan(
+            training,
+            EVALUATION,
+            planted.data,
+            planted.split.validation,
+            Path(folder),
+            seed=seed,
+            statistics=planted.statistics,
+        )
+        fit(model, plan)
+    ranked = rank_targets(model, planted.store, planted.split.test, EVALUATION, list_length=CUTOFF)
+    return ndcg(Places.of(ranked.ranks, ranked.offsets), CUTOFF)
+
+
+def answer(question: Question, options: argparse.Namespace) -> dict[str, Any]:
+    """Return NDCG@10 with and without the part, the gain with its interval, and whether it is enough."""
+    both = [
+        np.concatenate(
+            [values(question.scenario, s, n, options.users, options.epochs) for n in options.seeds]
+        )
+        for s in (question.having, question.lacking)
+    ]
+    difference = both[0] - both[1]
+    low, high = bootstrap(difference[:, None], 2000, 0.95, np.random.default_rng(0))
+    base = float(both[1].mean())
+    gain = [round(float(x) / base, 4) for x in (difference.mean(), low[0], high[0])]
+    found = gain[0] >= BAR and gain[1] > 0
+    return {
+        "scenario": question.scenario,
+        "form": question.form,
+        "part": question.part,
+        "with": round(float(both[0].mean()), 4),
+        "without": round(base, 4),
+        "relative_gain": gain,
+        "users": len(difference),
+        "met": gain[1] <= 0 <= gain[2] if question.scenario == "null" else found,
+    }
+
+
+def main() -> None:
+    """Ask everything and store the answers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, default=1500)
+    parser.add_argument("--epochs", type=int, default=TRAINING["epochs"])
+    parser.add_argument("--seeds", default="0,1", type=lambda t: [int(x) for x in t.split(",")])
+    parser.add_argument("--only", default="", help="a scenario")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    answers = []
+    began = now()
+    for question in questions():
+        if options.only in question.scenario:
+            answers.append(answer(question, options))
+            print(json.dumps(answers[-1]), flush=True)
+    seeds = ",".join(map(str, options.seeds))
+    result = {
+        "benchmark": "planted",
+        "date": began,
+        "command": f"python tests/benchmarks/planted_study.py --users {options.users} "
+        f"--epochs {options.epochs} --seeds {seeds}",
+        "bar": {"relative_gain": BAR, "null": "the interval holds 0"},
+        "settings": {"shared": SHARED, "training": TRAINING, "compact": COMPACT},
+        "answers": answers,
+        "machine": machine() | {"load_before": round(os.getloadavg()[0], 2)},
+    }
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

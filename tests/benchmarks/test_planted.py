@@ -1,0 +1,103 @@
+"""The logs with a planted truth say what they mean to, and a part of UniRec finds its effect."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+from planted import GAP_HOURS, HOUR, ITEMS, RARE_GROUPS, RARE_ITEMS, SCENARIOS, Planted, plant
+from planted_study import COMPACT, NO_INTERVAL, Question, answer, questions
+
+USERS = 400
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_log_is_a_function_of_its_seed(scenario: str) -> None:
+    one, again, other = plant(scenario, 60), plant(scenario, 60), plant(scenario, 60, seed=1)
+    assert np.array_equal(one.store.items, again.store.items)
+    assert np.array_equal(one.store.timestamps, again.store.timestamps)
+    assert not np.array_equal(one.store.items[:50], other.store.items[:50])
+    asked = np.concatenate([one.split.validation.user, one.split.test.user])
+    assert len(np.unique(asked)) == len(asked)
+    assert (one.split.train_end[one.split.test.user] < one.split.test.start).all()
+    assert one.store.n_items < 2000
+
+
+def predictable(planted: Planted, states: np.ndarray) -> float:
+    """Return how often the next item is the most frequent one after (newest item, its state)."""
+    store = planted.store
+    inside = np.ones(store.n_events, dtype=bool)
+    inside[store.offsets[1:] - 1] = False
+    at = np.flatnonzero(inside)
+    pair = states[at] * (store.n_items + 1) + store.items[at]
+    counts = np.zeros((pair.max() + 1, store.n_items + 1))
+    np.add.at(counts, (pair, store.items[at + 1]), 1)
+    return float(counts.max(1).sum() / counts.sum())
+
+
+def gaps_in_hours(planted: Planted) -> np.ndarray:
+    times = planted.store.timestamps
+    assert times is not None
+    gaps = np.diff(times, prepend=times[0]) / HOUR
+    gaps[planted.store.offsets[:-1]] = 1.0
+    return gaps
+
+
+def test_what_is_planted_is_there_and_alone() -> None:
+    """Nine in ten next items follow from item and state; from the item alone far fewer."""
+    gap = plant("gap")
+    edges = np.sqrt(np.array(GAP_HOURS[:-1]) * np.array(GAP_HOURS[1:]))
+    kinds = np.searchsorted(edges, gaps_in_hours(gap))
+    assert predictable(gap, kinds) > 0.88
+    assert predictable(gap, np.zeros_like(kinds)) < 0.45
+    calendar = plant("calendar")
+    assert calendar.store.timestamps is not None
+    quarters = calendar.store.timestamps // HOUR % 24 // 6
+    assert predictable(calendar, quarters) > 0.88
+    assert predictable(calendar, np.zeros_like(quarters)) < 0.45
+    regular = plant("regularity")
+    owner = np.repeat(np.arange(regular.store.n_users), np.diff(regular.store.offsets))
+    assert predictable(regular, owner % 2) > 0.88
+    assert predictable(regular, owner * 0) < 0.6
+    variance = regular.statistics.user_gap_variance
+    assert variance is not None and variance[::2].max() < variance[1::2].max()
+    assert predictable(plant("null"), np.zeros(10**6, dtype=int)) > 0.88
+
+
+def test_rare_items_have_their_frequent_one_among_their_neighbours() -> None:
+    planted = plant("rare")
+    rare = np.arange(RARE_GROUPS + 1, planted.store.n_items + 1)
+    assert planted.statistics.item_counts[rare].mean() < 12
+    own = (rare - RARE_GROUPS - 1) // RARE_ITEMS + 1
+    assert planted.statistics.neighbours is not None
+    assert (planted.statistics.neighbours[rare] == own[:, None]).any(1).mean() > 0.8
+    asked = planted.split.test.start
+    assert (planted.store.items[asked - 1] > RARE_GROUPS).all()
+    assert (planted.store.items[asked] <= RARE_GROUPS).all()
+
+
+def test_irregular_histories_are_the_thinned_regular_ones() -> None:
+    planted = plant("thinned", 200)
+    store, asked = planted.store, planted.split.test
+    for user, start in zip(asked.user.tolist(), asked.start.tolist(), strict=True):
+        history = store.items[store.offsets[user] : start]
+        assert (history[:-2] <= ITEMS).all() and (history[-2:] > ITEMS).all()
+        assert planted.data.lengths[user] == 0
+    assert not set(asked.user) & set(planted.statistics.uniform_users().nonzero()[0])
+
+
+def test_every_part_is_asked_about_and_nothing_is_asked_twice() -> None:
+    asked = questions()
+    assert len({(q.scenario, q.part, q.form) for q in asked}) == len(asked)
+    assert {q.scenario for q in asked} == set(SCENARIOS)
+    assert all(q.having != q.lacking for q in asked)
+
+
+@pytest.mark.slow
+def test_the_interval_part_finds_its_effect() -> None:
+    question = Question("gap", "interval", "compact", COMPACT, COMPACT | NO_INTERVAL)
+    options = argparse.Namespace(users=USERS, epochs=12, seeds=[0])
+    found = answer(question, options)
+    assert found["met"], found
+    assert found["relative_gain"][0] > 0.1
