@@ -63,7 +63,7 @@ def test_every_loss_against_all_orders(seed: int, count: int) -> None:
         torch.testing.assert_close(permutation_invariant(cost, mask), best)
     torch.testing.assert_close(permanent(cost, mask), -(-orders).exp().mean(1).log())
     mean = cost.sum((1, 2)) / count
-    torch.testing.assert_close(sinkhorn(cost, mask, epsilon=1e6), mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(sinkhorn(cost, mask, epsilon=1e8), mean, atol=1e-5, rtol=0)
     soft = sinkhorn(cost, mask, epsilon=0.5, iterations=300)
     room = 1e-5
     assert (chamfer(cost, mask) <= best + room).all()
