@@ -159,7 +159,9 @@ def run_trial(parameters: dict[str, Any], search: Search) -> None:
 
     config = trial_config(parse_config(search.config), search.name, parameters)
     try:
-        fit_model(config, search.name, search.fold, work / CHECKPOINTS, on_epoch=on_epoch)
+        rows = fit_model(config, search.name, search.fold, work / CHECKPOINTS, on_epoch=on_epoch)
+        if len(read_epochs(work / EPOCHS_FILE)) < len(rows):  # killed right after its last epoch
+            on_epoch(rows[-1])
     except RecsysError as error:
         (work / FAILED).write_text(str(error), encoding="utf-8")
         rows = read_epochs(work / EPOCHS_FILE)

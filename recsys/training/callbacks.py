@@ -71,8 +71,11 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         """Train no further where the checkpoint is that of a training which had just ended.
 
         Lightning forgets that a training was stopped early, and asks again only after another epoch.
+        The epoch of the checkpoint is told once more: the kill may have come between the two.
         """
         trainer.should_stop = self._is_over()
+        if self.rows and self.on_epoch is not None and trainer.is_global_zero:
+            self.on_epoch(self.rows[-1])
 
     def _is_over(self) -> bool:
         return self._failed >= self.patience
