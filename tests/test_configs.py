@@ -91,6 +91,7 @@ def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
     raw["output"] = str(output)
     raw["evaluation"] |= {"bootstrap": 100, "permutations": 100}
     raw["tracking"] = {"enabled": False}
+    raw.pop("tune", None)  # of models that are left out below
     for name, model in list(raw["models"].items()):
         if name in LEARNED.get(path.stem, []):
             raw["models"][name] = {**model, **SMALL, "training": {**model["training"], "epochs": 1}}
