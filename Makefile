@@ -70,7 +70,7 @@ format: venv
 
 # One target for every script in tests/benchmarks, `-` for `_`: make bench-import-time
 BENCHMARKS := $(filter-out %/environments.py %/generator.py %/served.py %/planted.py \
-	%/test_planted.py %/unirec_summary.py,$(wildcard tests/benchmarks/*.py))
+	%/test_planted.py %/unirec_summary.py %/test_unirec_study.py,$(wildcard tests/benchmarks/*.py))
 bench-%: venv
 	$(BIN)/python tests/benchmarks/$(subst -,_,$*).py $(ARGS)
 

@@ -42,7 +42,7 @@ BAR = 0.10
 CUTOFF = 10
 EVALUATION = EvaluationConfig(exclude="none")
 SHARED: dict[str, Any] = {"width": 32, "blocks": 2, "max_length": 40, "dropout": 0.1}
-TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 32, "lr": 3e-3, "patience": 6}
+TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 32, "lr": 3e-3, "patience": 20}
 COMPACT: dict[str, Any] = {"block": "ligr", "fusion": "sum", "gaps": "log", "ffn": 2.0}
 
 NO_INTERVAL = {"interval": False}
