@@ -49,7 +49,7 @@ GAP_HOURS: Final = (1.0, 5.0, 25.0, 120.0)
 ITEMS: Final = 100
 FILLERS: Final = 20
 RARE_GROUPS: Final = 40
-RARE_ITEMS: Final = 20
+RARE_ITEMS: Final = 30
 """Of each group."""
 DAYS: Final = 300
 

@@ -71,7 +71,7 @@ def test_rare_items_have_their_frequent_one_among_their_neighbours() -> None:
     assert planted.statistics.item_counts[rare].mean() < 12
     own = (rare - RARE_GROUPS - 1) // RARE_ITEMS + 1
     assert planted.statistics.neighbours is not None
-    assert (planted.statistics.neighbours[rare] == own[:, None]).any(1).mean() > 0.8
+    assert (planted.statistics.neighbours[rare] == own[:, None]).any(1).mean() > 0.65
     asked = planted.split.test.start
     assert (planted.store.items[asked - 1] > RARE_GROUPS).all()
     assert (planted.store.items[asked] <= RARE_GROUPS).all()
@@ -90,7 +90,7 @@ def test_irregular_histories_are_the_thinned_regular_ones() -> None:
 def test_every_part_is_asked_about_and_nothing_is_asked_twice() -> None:
     asked = questions()
     assert len({(q.scenario, q.part, q.form) for q in asked}) == len(asked)
-    assert {q.scenario for q in asked} == set(SCENARIOS)
+    assert {q.scenario for q in asked} == set(SCENARIOS)  # none is left out
     assert all(q.having != q.lacking for q in asked)
 
 
