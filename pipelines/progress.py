@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -46,13 +47,22 @@ def follow_epochs(
     Epochs of an earlier, interrupted attempt count as done. The file is deleted when the body ends
     well: the run's history then has the same records.
     """
-    console = console or Console()
-    stop = threading.Event()
     bar = transient_bar(console)
-    watcher = threading.Thread(
-        target=_watch, args=(directory / EPOCHS_FILE, planned, title, bar, stop.wait), daemon=True
-    )
-    if console.is_terminal:
+    with watched(bar, partial(_watch, directory / EPOCHS_FILE, planned, title, bar)):
+        yield
+    (directory / EPOCHS_FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def watched(bar: Progress, watch: Callable[[Callable[[float], bool]], None]) -> Iterator[None]:
+    """Show a bar that `watch` keeps up to date in a thread while the body runs.
+
+    `watch` is given a wait of so many seconds that says whether the body has ended. Where there is no
+    terminal, nothing is shown and nobody watches.
+    """
+    stop = threading.Event()
+    watcher = threading.Thread(target=watch, args=(stop.wait,), daemon=True)
+    if bar.console.is_terminal:
         bar.start()
         watcher.start()
     try:
@@ -62,7 +72,6 @@ def follow_epochs(
         if watcher.is_alive():
             watcher.join()
             bar.stop()  # one that was never started would print an empty line
-    (directory / EPOCHS_FILE).unlink(missing_ok=True)
 
 
 def _watch(

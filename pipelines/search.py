@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.fitting import fit_model
-from pipelines.progress import EPOCHS_FILE, read_epochs, record_epoch, transient_bar
+from pipelines.progress import EPOCHS_FILE, read_epochs, record_epoch, transient_bar, watched
 from pipelines.stopping import EPOCHS, METRIC, scheduler
 from pipelines.train import known_cause
 from recsys.config import (
@@ -189,11 +188,11 @@ def trial_config(
 @contextmanager
 def _progress(search: Search, tune: TuneConfig) -> Iterator[None]:
     """Show a bar of the epochs that trials have made, of those planned, while the body runs."""
-    bar, stop = transient_bar(), threading.Event()
+    bar = transient_bar()
     task = bar.add_task(f"tune {search.name}", total=tune.trials * tune.epochs)
 
-    def watch() -> None:
-        while not stop.wait(LOOK_EVERY):
+    def watch(wait: Callable[[float], bool]) -> None:
+        while not wait(LOOK_EVERY):
             trials = [
                 read_epochs(path / EPOCHS_FILE) for path in begun_trials(Path(search.directory))
             ]
@@ -201,17 +200,8 @@ def _progress(search: Search, tune: TuneConfig) -> Iterator[None]:
             title = f"tune {search.name}  {len(trials)} of {tune.trials} trials, best {best:.4f}"
             bar.update(task, completed=sum(map(len, trials)), description=title)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    if bar.console.is_terminal:
-        bar.start()
-        watcher.start()
-    try:
+    with watched(bar, watch):
         yield
-    finally:
-        stop.set()
-        if watcher.is_alive():
-            watcher.join()
-            bar.stop()
 
 
 def begun_trials(directory: Path) -> list[Path]:

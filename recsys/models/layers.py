@@ -6,6 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recsys.schema import PAD
+
+
+def draw_weights(model: nn.Module, item_table: nn.Embedding) -> None:
+    """Draw every table and linear map from N(0, 0.02^2); biases, and the PAD vector, become zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        item_table.weight[PAD].zero_()
+
 
 def causal_segment_mask(segments: Tensor, steps: Tensor | None = None) -> Tensor:
     """Return the attention mask bool [R, 1, L, L]: a place sees itself and its sequence's past.

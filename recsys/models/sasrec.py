@@ -24,7 +24,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.models.contract import EncoderModel
 from recsys.models.generation import GenerationState, Windows
 from recsys.models.key_cache import CachedState, shared_mask
-from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask
+from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask, draw_weights
 from recsys.models.order import mean_of_newest_basket, order_of
 from recsys.schema import PAD
 
@@ -49,17 +49,7 @@ class SASRec(EncoderModel):
         )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw every table and linear map from N(0, 0.02^2); biases, and the PAD vector, are zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            self.item_table.weight[PAD].zero_()
+        draw_weights(self, self.item_table)
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""

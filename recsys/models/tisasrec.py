@@ -26,7 +26,7 @@ from recsys.config import TiSASRecConfig
 from recsys.data.batches import SequenceBatch
 from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
-from recsys.models.layers import FeedForward, GatedFeedForward
+from recsys.models.layers import FeedForward, GatedFeedForward, draw_weights
 from recsys.models.order import mean_of_newest_basket, order_of
 from recsys.models.time_encoding import previous_times
 from recsys.schema import PAD
@@ -64,17 +64,7 @@ class TiSASRec(EncoderModel):
         self.blocks = nn.ModuleList(IntervalBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw every table and linear map from N(0, 0.02^2); biases, and the PAD vector, are zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            self.item_table.weight[PAD].zero_()
+        draw_weights(self, self.item_table)
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""

@@ -101,7 +101,7 @@ class Recommender:
         started = self._tell("encode", started)
         for group in _groups(resolved):
             some = [resolved[row] for row in group]
-            for row, answer in zip(group, self._search(output[group], some), strict=True):
+            for row, answer in zip(group, self._search(output[group], some, batch), strict=True):
                 found[row] = answer
         for row, answer in self._maker.merged(resolved, output):
             found[row] = answer
@@ -202,11 +202,12 @@ class Recommender:
         return model.score(batch).float().cpu()
 
     def _search(
-        self, rows: Tensor, some: Sequence[Resolved]
+        self, rows: Tensor, some: Sequence[Resolved], batch: SequenceBatch
     ) -> list[tuple[list[int], list[float]]]:
         """Return `(item indices, scores)` for queries that share one allow-list.
 
-        `rows` is what the model made of them, free to be overwritten.
+        `rows` is what the model made of them, free to be overwritten; `batch` holds the histories of
+        all queries that were asked together.
         """
         index, model = self.bundle.index, self.bundle.model
         # Each query has a rule of its own. What it forbids is the query's history to the search.
@@ -219,7 +220,8 @@ class Recommender:
         elif model.is_inner_product:
             found = index.search(rows, k, exclusion, histories)
         else:
-            batch = self._resolver.batch(some).to(self._device)
+            if len(some) < len(batch):
+                batch = self._resolver.batch(some).to(self._device)
             found = search_rescored(index, model, batch, rows, k, exclusion, histories)
         return pairs(*found)
 
