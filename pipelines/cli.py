@@ -21,6 +21,7 @@ from recsys.errors import RecsysError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.rolling import Histories
     from recsys.config import ExperimentConfig
     from recsys.recommender import Recommendation, Recommender
     from recsys.schema import SplitName
@@ -113,6 +114,27 @@ def tune(config: Config, overrides: Overrides = None) -> None:
     from pipelines.stages import run_tune
 
     run_tune(_load(config, overrides), _console())
+
+
+@app.command()
+def rolling(
+    config: Config,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="By default the first learned one.")] = None,
+    epochs: Annotated[int, typer.Option(help="Of a daily update.", min=1)] = 2,
+    histories: Annotated[
+        str, typer.Option(help="That an update learns from: grown (since the day before) or all.")
+    ] = "grown",
+    lr: Annotated[float | None, typer.Option(help="Of an update; else the model's own.")] = None,
+) -> None:
+    """Compare daily updates of a model with a stale one and with training anew, over a rolling split."""
+    if histories not in ("grown", "all"):
+        raise typer.BadParameter(f"--histories is {histories!r}; it is grown or all")
+    from pipelines.rolling import RollingSettings
+    from pipelines.stages import run_rolling
+
+    which: Histories = "grown" if histories == "grown" else "all"
+    run_rolling(_load(config, overrides), RollingSettings(model, epochs, which, lr), _console())
 
 
 @app.command()

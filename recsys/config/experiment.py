@@ -149,6 +149,10 @@ class ExperimentConfig(Section):
     refit: bool = False
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
+    warm_start: Path | None = None
+    """A bundle from whose model the training of the same kind goes on. Items are known by their ids: those
+    that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
+    those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -163,6 +167,13 @@ class ExperimentConfig(Section):
     def workspace(self) -> Path:
         """Directory of this experiment's stages, absolute."""
         return (self.output / self.name).absolute()
+
+    def anchored(self) -> ExperimentConfig:
+        """Return the same with absolute paths to what it makes and goes on from: a process of Ray runs in
+        a directory of its own.
+        """
+        warm = None if self.warm_start is None else self.warm_start.absolute()
+        return self.model_copy(update={"output": self.output.absolute(), "warm_start": warm})
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:

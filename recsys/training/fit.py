@@ -26,6 +26,7 @@ from recsys.evaluation.ranking import rank_targets
 from recsys.losses import build_loss, build_set_loss
 from recsys.models.contract import EncoderModel
 from recsys.models.unirec import UniRec
+from recsys.retrieval.exclusion import Bools
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
 from recsys.training.module import TrainingModule
@@ -54,6 +55,8 @@ class FitPlan:
         directory: where checkpoints, history and weights are written.
         seed: of weights' drop-out, order and negatives.
         on_epoch: called by the first process with each epoch's record.
+        users: bool [U], whose histories are trained on; everybody's by default. What is counted of the
+            data is counted of all.
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         rank, world_size: this process among those that train together, each on its own windows; but
@@ -72,6 +75,7 @@ class FitPlan:
     rank: int = 0
     world_size: int = 1
     statistics: TrainingStatistics | None = None
+    users: Bools | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -126,13 +130,15 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         seed=plan.seed,
         rank=plan.rank,
         world_size=plan.world_size,
+        users=plan.users,
     )
     if len(batches) == 0:
         raise DataError(
             "no user has two training events, so there is nothing to learn from; "
             "check the split and the filters (recsys describe shows the lengths)"
         )
-    tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
+    lengths = plan.data.lengths if plan.users is None else plan.data.lengths[plan.users]
+    tokens = math.ceil(int(lengths.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
     return TrainingModule(
         model, build_objective(model, plan, counts, tokens), plan.training, batches
