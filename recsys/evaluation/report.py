@@ -24,6 +24,7 @@ from recsys.evaluation.metric_charts import (
     won,
 )
 from recsys.evaluation.names import label, nearest_k
+from recsys.evaluation.order_page import order_parts
 from recsys.evaluation.page import Cell, facts, folded, heading, page, paragraph, table
 from recsys.evaluation.report_tables import (
     comparison_table,
@@ -92,6 +93,8 @@ def write_report(
             row for row in comparisons if (row.get("dataset", exam[0]), row["split"]) == exam
         ]
         parts += _exam_parts(exam, mine, compared, background)
+    if background.order is not None:
+        parts += [heading("Does order matter?"), *order_parts(background.order)]
     if training or background.histories:
         parts += [heading("Training"), *([training_table(training)] if training else [])]
         parts.append(drawing(training_figures(background.histories)))
