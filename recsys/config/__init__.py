@@ -38,6 +38,7 @@ from recsys.config.file import (
 )
 from recsys.config.models import (
     ItemKNNConfig,
+    LagMarkovConfig,
     LossConfig,
     MarkovConfig,
     ModelConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",

@@ -181,7 +181,9 @@ def _rows(
 
 
 def _metrics(ranked: RankedTargets, keys: Sequence[Key]) -> Float64:
-    return np.stack([target_metric(ranked.ranks, ranked.offsets, key) for key in keys], axis=1)
+    return np.stack(
+        [target_metric(ranked.ranks, ranked.offsets, key, ranked.order) for key in keys], axis=1
+    )
 
 
 def jaccard(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Float64:

@@ -260,18 +260,43 @@ def _join(
     user = np.asarray(targets.user)[index].astype(np.int32)
     n_relevant = _concatenate([block.n_relevant for block in blocks], np.int64)
     tops = [block.top for block in blocks] or [np.empty((0, length), dtype=np.int32)]
+    items = _concatenate([block.items for block in blocks], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64)
     return RankedTargets(
         index=index,
         user=user,
         history_length=np.asarray(targets.start)[index] - store.offsets[user],
-        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
-        items=_concatenate([block.items for block in blocks], np.int32),
+        offsets=offsets,
+        items=items,
         ranks=_concatenate([block.ranks for block in blocks], np.float64),
         top=np.concatenate(tops),
         n_targets=len(targets),
         dropped=len(targets) - len(index),
         forbidden=sum(block.forbidden for block in blocks),
+        order=order_of_items(items, offsets, store, targets, index),
     )
+
+
+def order_of_items(
+    items: Int32, offsets: Int64, store: SequenceStore, targets: Targets, index: Int64
+) -> Int32 | None:
+    """Return which of its target's items each is by time, int32 [P]: 0 comes next; see `RankedTargets`.
+
+    An item that comes several times goes by the first. Where baskets are known, events of a target are
+    one, and none comes before another.
+    """
+    if store.baskets is not None or len(items) == len(index):
+        return None
+    row = np.repeat(np.arange(len(index)), np.diff(offsets))
+    events = Histories(store.items, targets.start[index], targets.end[index])
+    rows, events_items = events.pairs()
+    base = store.n_items + 1
+    pair, first = np.unique(rows * base + events_items, return_index=True)
+    when = first[np.searchsorted(pair, row * base + items)]  # place among all targets' events
+    order = np.empty(len(items), dtype=np.int32)
+    by_time = np.lexsort((when, row))
+    order[by_time] = np.arange(len(items)) - offsets[:-1][row]
+    return order
 
 
 def _concatenate(parts: list[Any], dtype: type[np.generic]) -> Any:

@@ -53,6 +53,8 @@ equal scores share the mean of their ranks. Figures are means over each user's (
 over users. HR: a relevant item is among the first k. Recall: found / relevant. Precision: found / k. \
 NDCG: binary gains, log2 discount, ideal over min(k, relevant). MAP: over min(k, relevant). MRR: one \
 over the first relevant rank, 0 beyond k. R-precision: found among the first R / R, with R relevant. \
+Next-item HR: the very next item of the list is among the first k. Recall of the next k: found among \
+the first k, of the next k. Clicks: tens of items looked through before the first hit, 51 beyond 500. \
 Coverage: share of the catalogue in at least one list. Gini: inequality of how often items are listed \
 (0 = even; lower spreads wider). Novelty: mean -log2 of the items' smoothed training share, in bits. \
 Intra-list distance: mean cosine distance of the list's pairs. Intervals: percentile bootstrap over \
