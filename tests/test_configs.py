@@ -100,6 +100,8 @@ def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
             del raw["models"][name]
     if raw["evaluation"].get("baseline") not in raw["models"]:
         raw["evaluation"].pop("baseline", None)
+    if (tested := raw.get("order_test")) and tested["model"] not in raw["models"]:
+        tested["model"] = "markov"
     return parse_config(raw)
 
 

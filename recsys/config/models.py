@@ -60,6 +60,11 @@ class LagMarkovConfig(Section):
     """Weight of the evidence of each step further into the past; 1 is plain naive Bayes."""
     back_off: float = Field(5.0, gt=0)
     """Pseudo-counts with which a table's row is filled up by popularity: more trusts counts less."""
+    previous: int = Field(0, ge=0)
+    """How many lists before a list are read: what was played last night is rarely played tonight. For
+    `kind: lists` of one source, in order of time; needs an absolute clock."""
+    previous_weight: float = Field(1.0, gt=0)
+    """Weight of the evidence of the lists before."""
     half_life: float | None = Field(None, gt=0)
     """Counts lose half their worth in this many users/lists (in order of their last event)."""
     recency_half_life: float | None = Field(None, gt=0)

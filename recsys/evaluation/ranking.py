@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from recsys.config import EvaluationConfig
-from recsys.data.batches import pack_histories
+from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.previous import PreviousLists
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 from recsys.errors import DataError
 from recsys.evaluation.ranked import RankedTargets
@@ -120,6 +121,7 @@ class _Scorer:
     ) -> None:
         self.model, self.store, self.targets = model, store, targets
         self.device, self.name = device, name
+        self.previous = PreviousLists(store) if model.reads_previous else None
         width = model.n_items + 1
         self.buffers = [
             torch.empty(min(rows, len(targets)), width, device=device) for _ in range(workers)
@@ -135,10 +137,7 @@ class _Scorer:
     @contextmanager
     def scores(self, part: slice) -> Iterator[Tensor]:
         """Lend the finite scores float32 [B, n_items + 1] of a block, free to be overwritten."""
-        begin = self.store.offsets[self.targets.user[part]]
-        batch = pack_histories(
-            self.store, begin, self.targets.start[part], self.model.max_length
-        ).to(self.device)
+        batch = self._batch(part).to(self.device)
         buffer = self.buffers.pop()
         scores = buffer[: len(batch)]
         if self.encoder is None or self.table is None:
@@ -152,6 +151,16 @@ class _Scorer:
                 self._check(torch.isfinite(scores[:, 1:]).all(dim=1), part)
         yield scores
         self.buffers.append(buffer)
+
+    def _batch(self, part: slice) -> SequenceBatch:
+        users = self.targets.user[part]
+        begin = self.store.offsets[users]
+        batch = pack_histories(self.store, begin, self.targets.start[part], self.model.max_length)
+        if self.previous is None:
+            return batch
+        items, ages = self.previous.items(users.astype(np.int64), self.model.reads_previous)
+        before = {"previous": torch.from_numpy(items), "previous_ages": torch.from_numpy(ages)}
+        return replace(batch, **before)
 
     def _check(self, finite: Tensor, part: slice) -> None:
         if bool(finite.all()):

@@ -38,6 +38,7 @@ class Shuffled(Model):
         self.model = model
         self.max_length = model.max_length
         self.reads_baskets = model.reads_baskets
+        self.reads_previous = model.reads_previous
         self.way: Way = way
         self.seed = seed
 

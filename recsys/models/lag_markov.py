@@ -15,6 +15,10 @@ which makes the evidence log(1 + n_d(j, i) / (back_off p(i))), again up to a ter
 all i: sparse, 0 where nothing was counted, and a rare follower counts more than one that comes
 anyway. `decay` < 1 makes up for the dependence of neighbours, which naive Bayes ignores.
 
+With `previous` the lists that came before are evidence, too: `previous_weight` times e(gap of i), see
+`recsys.models.gap_evidence`. A history of which they are not known, as at an endpoint, is taken to
+begin right after the training lists.
+
 Shapes: B sequences, H lags, V items, C candidates.
 """
 
@@ -30,6 +34,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.models.contract import CountingModel
+from recsys.models.gap_evidence import gap_evidence, gaps, newest_gaps
 from recsys.models.markov import Float64, worth_by_order
 from recsys.models.votes import count_votes, csr_tensors, distinct_candidates
 
@@ -48,11 +53,16 @@ class LagMarkov(CountingModel):
     indices: Tensor  # int32 [nnz]
     weights: Tensor  # float32 [nnz], the evidence
     popularity: Tensor  # float32 [V + 1], log p
+    by_gap: Tensor  # float32 [n + 2], weighted evidence of gaps 1..n + 1
+    newest: Tensor  # int64 [V + 1], gaps of a list that begins after the training
 
     def __init__(self, config: LagMarkovConfig, n_items: int) -> None:
         super().__init__(n_items)
         self.max_length = config.history
         self.config = config
+        self.reads_previous = config.previous
+        self.register_buffer("by_gap", torch.zeros(config.previous + 2))
+        self.register_buffer("newest", torch.ones(n_items + 1, dtype=torch.int64))
         self._keep(
             sparse.csr_array((config.history * (n_items + 1), n_items + 1)), _shares(n_items)
         )
@@ -62,10 +72,14 @@ class LagMarkov(CountingModel):
         config = self.config
         users, places = data.places()
         items = np.asarray(data.store.items[places])
-        worth = worth_by_order(data, config.half_life)[users]
-        worth = worth * Recency(data, config.recency_half_life).worth(places)
+        by_list = worth_by_order(data, config.half_life)
+        worth = by_list[users] * Recency(data, config.recency_half_life).worth(places)
         share = _shares(self.n_items, np.bincount(items, worth, self.n_items + 1))
         self._keep(self._evidence(users, items, worth, share), share)
+        if config.previous:
+            found = gap_evidence(data, config.previous, by_list, config.half_life)
+            self.by_gap.copy_(torch.from_numpy(config.previous_weight * found))
+            self.newest.copy_(torch.from_numpy(newest_gaps(data, config.previous)))
 
     def _evidence(
         self, users: Int64, items: Int32, worth: Float64, share: Float64
@@ -107,7 +121,14 @@ class LagMarkov(CountingModel):
             candidates,
         )
         scores = votes + self.popularity[candidates]
+        if self.reads_previous:
+            scores = scores + self.by_gap[self._gaps(batch)[:, candidates]]
         return scores if spread is None else scores[:, spread]
+
+    def _gaps(self, batch: SequenceBatch) -> Tensor:
+        if batch.previous is None or batch.previous_ages is None:
+            return self.newest.expand(len(batch), -1)
+        return gaps(batch.previous, batch.previous_ages, self.reads_previous, self.n_items)
 
 
 def _shares(n_items: int, counts: Float64 | None = None) -> Float64:
