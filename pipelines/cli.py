@@ -331,6 +331,22 @@ def frontier(
     console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
+@app.command("order-test")
+def order_test(config: Config, overrides: Overrides = None) -> None:
+    """Say whether the order of histories matters here: a trained model on true and shuffled ones."""
+    from pipelines.order_test import PAGE, order_table, read_result, shown_lines
+    from pipelines.stages import run_order_test
+
+    console = _console()
+    directory = run_order_test(_load(config, overrides), console)
+    result = read_result(directory)
+    console.width = max(console.width, 160)
+    for line in shown_lines(result):
+        console.print(line, highlight=False, markup=False)
+    console.print(order_table(result))
+    console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
+
+
 @app.command()
 def describe(
     data: Annotated[list[str], typer.Argument(help="Parquet, CSV, TSV or JSON Lines; globs too.")],

@@ -81,6 +81,22 @@ class EvaluationConfig(Section):
     ] = ["test"]
 
 
+class OrderTestConfig(Section):
+    """Does the order of a history matter? See `recsys/evaluation/order_test.py`."""
+
+    model: str | None = None
+    """Whose; by default the first learned model, else the first that reads an order."""
+    split: Literal["validation", "test"] = "test"
+    shuffles: int = Field(5, ge=1)
+    """Shuffles of every way, averaged."""
+    k: int = Field(10, ge=1)
+    """Cut-off of the metrics and of the lists that are compared."""
+    margin: float = Field(0.05, gt=0, lt=1)
+    """What a drop must come up to to matter, as a share of the metric with true histories."""
+    targets: int | None = Field(20_000, ge=1)
+    """A seeded sample of so many; `null` takes all."""
+
+
 class PublishConfig(Section):
     """What leaves the house."""
 
@@ -156,6 +172,8 @@ class ExperimentConfig(Section):
     features: FeaturesConfig = FeaturesConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    order_test: OrderTestConfig | None = None
+    """With this section (`{}` is enough) the report tests whether order matters here."""
     publish: PublishConfig = PublishConfig()
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
@@ -195,6 +213,7 @@ class ExperimentConfig(Section):
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,
+            "order_test.model": None if self.order_test is None else self.order_test.model,
         }
         problems += [
             f"{place}: {name!r} is no model of this configuration; it has {', '.join(self.models)}"

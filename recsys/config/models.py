@@ -23,6 +23,14 @@ class OwnPopularityConfig(Section):
     kind: Literal["own_pop"] = "own_pop"
 
 
+def _one_forgetting(half_life: float | None, recency_half_life: float | None) -> None:
+    if half_life is not None and recency_half_life is not None:
+        raise ValueError(
+            "half_life (in users or lists) and recency_half_life (in days) both forget what is "
+            "old; set one of them"
+        )
+
+
 class MarkovConfig(Section):
     """Weighted item-to-next-item transition counts, filled up with popularity."""
 
@@ -38,11 +46,33 @@ class MarkovConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> MarkovConfig:
-        if self.half_life is not None and self.recency_half_life is not None:
-            raise ValueError(
-                "half_life (in users or lists) and recency_half_life (in days) both forget what is "
-                "old; set one of them"
-            )
+        _one_forgetting(self.half_life, self.recency_half_life)
+        return self
+
+
+class LagMarkovConfig(Section):
+    """A table of transitions for every distance, combined as evidence by naive Bayes."""
+
+    kind: Literal["lag_markov"] = "lag_markov"
+    history: int = Field(5, ge=1)
+    """How many of the newest events are read, each by a table of its own."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """Weight of the evidence of each step further into the past; 1 is plain naive Bayes."""
+    back_off: float = Field(5.0, gt=0)
+    """Pseudo-counts with which a table's row is filled up by popularity: more trusts counts less."""
+    previous: int = Field(0, ge=0)
+    """How many lists before a list are read: what was played last night is rarely played tonight. For
+    `kind: lists` of one source, in order of time; needs an absolute clock."""
+    previous_weight: float = Field(1.0, gt=0)
+    """Weight of the evidence of the lists before."""
+    half_life: float | None = Field(None, gt=0)
+    """Counts lose half their worth in this many users/lists (in order of their last event)."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what an event counts halves; needs an absolute clock."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LagMarkovConfig:
+        _one_forgetting(self.half_life, self.recency_half_life)
         return self
 
 
@@ -60,6 +90,11 @@ class ItemKNNConfig(Section):
 SetLossKind = Literal["set_softmax", "set_mass", "set_plackett_luce", "set_bce"]
 SET_LOSSES: Final = get_args(SetLossKind)
 """Losses of a whole basket; the others are of one item."""
+
+
+Objective = Literal["next_event", "next_basket", "next_basket_set", "rest_set"]
+SET_OBJECTIVES: Final = ("next_basket_set", "rest_set")
+"""Objectives whose target is a set, learned by one of the losses of sets."""
 
 
 class LossConfig(Section):
@@ -114,9 +149,9 @@ class TrainingConfig(Section):
     batch_size: int = Field(128, ge=1)
     """Sequences per step and process."""
     windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
-    """What a place predicts: the next event, one drawn from the next basket, or that whole basket (by
-    one of the losses of sets)."""
+    objective: Objective = "next_event"
+    """What a place predicts: the next event, one drawn from the next basket, that whole basket, or
+    (`rest_set`) the rest of the list, each of the last two by one of the losses of sets."""
     repeats: Literal["keep", "mask"] = "keep"
     """`mask` does not train on targets the user has had before; right where seen items are excluded."""
     recency_half_life: float | None = Field(None, gt=0)
@@ -144,17 +179,17 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _loss_fits_objective(self) -> TrainingConfig:
-        kind, sets = self.loss.kind, self.objective == "next_basket_set"
+        kind, sets = self.loss.kind, self.objective in SET_OBJECTIVES
         if sets and kind not in ("auto", *SET_LOSSES):
             raise ValueError(
-                f"objective next_basket_set learns a whole basket, but loss.kind {kind} is of one item; "
+                f"objective {self.objective} learns a whole set, but loss.kind {kind} is of one item; "
                 f"use one of {', '.join(SET_LOSSES)}, or objective: next_basket"
             )
         if not sets and (kind in SET_LOSSES or self.loss.against != "auto"):
             said = f"kind {kind}" if kind in SET_LOSSES else f"against {self.loss.against}"
             raise ValueError(
                 f"loss.{said} is of sets, but objective {self.objective} predicts one item; use "
-                "objective: next_basket_set"
+                "objective: next_basket_set or rest_set"
             )
         return self
 
@@ -168,10 +203,10 @@ def _check_heads(width: int, heads: int) -> None:
 
 
 def _check_baskets(baskets: Baskets, training: TrainingConfig) -> None:
-    if baskets == "set" and training.objective == "next_event":
+    if baskets == "set" and training.objective in ("next_event", "rest_set"):
         raise ValueError(
             "baskets: set lets an event see its whole basket, so training.objective must be "
-            "next_basket or next_basket_set (it is next_event)"
+            f"next_basket or next_basket_set (it is {training.objective})"
         )
 
 
@@ -312,10 +347,10 @@ class UniRecConfig(Section):
     def _fits_together(self) -> UniRecConfig:
         _check_heads(self.width * (2 if self.block == "mixture" else 1), self.heads)
         _check_baskets(self.baskets, self.training)
-        if self.training.objective == "next_basket_set":
+        if self.training.objective in SET_OBJECTIVES:
             raise ValueError(
-                "training.objective next_basket_set is not for unirec, whose parts each predict one item; "
-                "use next_basket, which draws one of the basket"
+                f"training.objective {self.training.objective} is not for unirec, whose parts each "
+                "predict one item; use next_event, or next_basket, which draws one of the basket"
             )
         if self.block == "mixture" and self.fusion == "sum":
             raise ValueError(
@@ -344,6 +379,7 @@ ModelConfig = Annotated[
     PopularityConfig
     | OwnPopularityConfig
     | MarkovConfig
+    | LagMarkovConfig
     | ItemKNNConfig
     | SASRecConfig
     | TiSASRecConfig

@@ -44,6 +44,9 @@ class SequenceBatch:
         target_sets: the T sets of items to predict after those places; training batches of an
             objective that learns sets, which have no `targets`.
         users: int64 [B]; whose history each sequence is; training batches only.
+        previous: int64 [B, P]; items of the lists that came before each, 0-filled; only for models that
+            read them, and only where the lists are known (not for a history of its own).
+        previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before.
     """
 
     items: Tensor
@@ -56,6 +59,8 @@ class SequenceBatch:
     target_places: Tensor | None = None
     target_sets: ItemSets | None = None
     users: Tensor | None = None
+    previous: Tensor | None = None
+    previous_ages: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)

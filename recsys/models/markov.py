@@ -48,7 +48,9 @@ class Markov(CountingModel):
         users, places = data.places()
         items = np.asarray(data.store.items[places])
         by_age = Recency(data, self.recency_half_life).worth(places)
-        matrix = self._transitions(users, items, _by_order(data, self.half_life)[users] * by_age)
+        matrix = self._transitions(
+            users, items, worth_by_order(data, self.half_life)[users] * by_age
+        )
         popularity = np.bincount(items, by_age, self.n_items + 1)
         keep_votes(self, matrix, popularity, self.fill.device)
 
@@ -72,7 +74,7 @@ class Markov(CountingModel):
         return vote_scores(recent, weight, matrix, self.fill, items)
 
 
-def _by_order(data: TrainingData, half_life: float | None) -> Float64:
+def worth_by_order(data: TrainingData, half_life: float | None) -> Float64:
     """Return what a transition of each user counts: 1, or 0.5 ** (age / half_life), float64 [U]."""
     worth = np.ones(data.store.n_users)
     if half_life is None:

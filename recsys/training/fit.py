@@ -18,6 +18,7 @@ import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
+from recsys.config.models import SET_OBJECTIVES
 from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
@@ -150,7 +151,7 @@ def build_objective(
 ) -> Objective:
     """Return the way in which a model learns; the last two arguments are those of `build_loss`."""
     training = plan.training
-    if training.objective == "next_basket_set":
+    if training.objective in SET_OBJECTIVES:
         return SetPrediction(build_set_loss(training.loss, item_counts, tokens_per_step))
     loss = build_loss(training.loss, item_counts, tokens_per_step)
     match model:

@@ -8,6 +8,7 @@ import torch
 
 from recsys.config import (
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
@@ -27,6 +28,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "own_pop": OwnPopularityConfig(),
     "markov": MarkovConfig(history=4),
     "markov_recent": MarkovConfig(history=3, half_life=5, reach=2),
+    "lag_markov": LagMarkovConfig(history=3, half_life=5),
     "item_knn": ItemKNNConfig(neighbours=5, history=6, shrinkage=1),
     "sasrec": SASRecConfig(width=8, max_length=7, dropout=0.3),
     "sasrec_cosine": SASRecConfig(width=8, max_length=7, normalise=True, block="prenorm"),
