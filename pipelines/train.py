@@ -23,7 +23,7 @@ from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
-from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
+from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     }
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    if (vectors := getattr(model, "song_vectors", None)) is not None:
+        inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
     return stable_hash(
         {
@@ -66,6 +68,12 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             "version": STAGE_VERSION,
         }
     )
+
+
+def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"models.{name}.song_vectors: {path} is missing")
+    return file_hash(path)
 
 
 def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> Path:
