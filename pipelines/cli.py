@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
+from pipelines.playlists import playlists_app
 from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Public data sets that have a preset.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
+app.add_typer(playlists_app, name="playlists")
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
 Overrides = Annotated[

@@ -81,6 +81,17 @@ class EvaluationConfig(Section):
     ] = ["test"]
 
 
+class PlaylistsConfig(Section):
+    """The users' lists, to be found by songs and by one another; of learned models."""
+
+    enabled: bool = False
+    """Their vectors and names travel in the bundle."""
+    min_songs: int = Field(2, ge=1)
+    """Shorter lists are left out."""
+    index: IndexConfig = IndexConfig(exact_below=20_000)
+    """How they are searched."""
+
+
 class PublishConfig(Section):
     """What leaves the house."""
 
@@ -88,6 +99,7 @@ class PublishConfig(Section):
     """Model to publish; by default the best on validation NDCG@10."""
     recent_events: int = Field(100, ge=0)
     """Newest events of every user that travel in the bundle."""
+    playlists: PlaylistsConfig = PlaylistsConfig()
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
     guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [

@@ -77,6 +77,18 @@ class EncoderModel(Model):
         self.width = width
         self.register_buffer("default_query", torch.zeros(width))
 
+    @property
+    def embedding_width(self) -> int:
+        """Size of a list's own vector (E)."""
+        return self.width
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """Return what lists are alike by, float [B, E]; zero for an empty list.
+
+        It is what is asked for the next item, unless the model has a vector of a list for itself.
+        """
+        return self.encode_sequences(batch) * (batch.last >= 0)[:, None]
+
     def finish(self, data: TrainingData) -> None:
         """Count, when training is over, what of the training events the trained weights need."""
         del data

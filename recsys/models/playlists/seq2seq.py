@@ -74,7 +74,7 @@ class Seq2Seq(EncoderModel):
     def __init__(self, config: Seq2SeqConfig, n_items: int) -> None:
         super().__init__(n_items, config.width)
         self.max_length = config.max_length
-        self.embedding_width = config.hidden
+        self._hidden = config.hidden
         self.temperature = config.training.loss.temperature
         self.task = config.task
         self.chosen_by_validation = config.task != "reconstruct"
@@ -92,6 +92,16 @@ class Seq2Seq(EncoderModel):
         with torch.no_grad():
             self.item_table.weight[PAD].zero_()
         self.item_table.weight.requires_grad_(config.learn_songs)
+
+    @property
+    def embedding_width(self) -> int:
+        """Size of a list's vector (H)."""
+        return self._hidden
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """Return the vectors of a batch's lists, float [B, H]."""
+        windows = Windows.of_batch(batch)
+        return self.read(windows.items, windows.lengths)[1]
 
     def embed(self, items: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the vectors of lists, float [B, H]; see `Embedder`."""

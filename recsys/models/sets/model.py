@@ -32,7 +32,6 @@ class SetModel(EncoderModel):
     def __init__(self, config: SetModelConfig, n_items: int) -> None:
         super().__init__(n_items, config.encoder.width)
         self.max_length = config.max_length
-        self.embedding_width = config.encoder.width
         self.prefixes = config.prefixes
         self.temperature = config.training.loss.temperature
         self.encoder = build_set_encoder(config.encoder, n_items)
@@ -42,6 +41,12 @@ class SetModel(EncoderModel):
     def item_table(self) -> nn.Embedding:
         """The table that is read and scored."""
         return self.encoder.item_table
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """Return the vectors of a batch's lists, float [B, D]."""
+        windows = Windows.of_batch(batch)
+        vectors: Tensor = self.encoder(windows.items, _inside(windows.items, windows.lengths))
+        return vectors
 
     def embed(self, items: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the vectors of lists, float [B, D]; see `Embedder`."""
