@@ -312,6 +312,25 @@ def frontier(
 
 
 @app.command()
+def probe(config: Config, overrides: Overrides = None) -> None:
+    """Ask the trained models' vectors of lists what they know: labels, length, songs, order."""
+    from pipelines.probe import RESULT, probe_table
+    from pipelines.probe import probe as ask
+
+    console = _console()
+    directory = ask(_load(config, overrides), console)
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 200)
+    console.print(probe_table(result))
+    left = ", ".join(f"{count} {why}" for why, count in result["left_out"].items() if count)
+    console.print(f"{result['lists']} lists; left out: {left or 'none'}", highlight=False)
+    if result["labels_without_classes"]:
+        names = ", ".join(result["labels_without_classes"])
+        console.print(f"too few lists of two classes for: {names}", highlight=False)
+    console.print(f"figures  {directory / RESULT}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def describe(
     data: Annotated[list[str], typer.Argument(help="Parquet, CSV, TSV or JSON Lines; globs too.")],
 ) -> None:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
+from recsys.config.probes import ProbeConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.tune import TuneConfig, check_tune
 
@@ -168,6 +169,8 @@ class ExperimentConfig(Section):
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
     """What `recsys tune` searches; no other command reads it."""
+    probe: ProbeConfig = ProbeConfig()
+    """What `recsys probe` asks of the learned models' vectors of lists; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
