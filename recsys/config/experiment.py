@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
+from recsys.config.probes import ProbeConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.tune import TuneConfig, check_tune
 
@@ -97,6 +98,17 @@ class OrderTestConfig(Section):
     """A seeded sample of so many; `null` takes all."""
 
 
+class PlaylistsConfig(Section):
+    """The users' lists, to be found by songs and by one another; of learned models."""
+
+    enabled: bool = False
+    """Their vectors and names travel in the bundle."""
+    min_songs: int = Field(2, ge=1)
+    """Shorter lists are left out."""
+    index: IndexConfig = IndexConfig(exact_below=20_000)
+    """How they are searched."""
+
+
 class PublishConfig(Section):
     """What leaves the house."""
 
@@ -104,6 +116,7 @@ class PublishConfig(Section):
     """Model to publish; by default the best on validation NDCG@10."""
     recent_events: int = Field(100, ge=0)
     """Newest events of every user that travel in the bundle."""
+    playlists: PlaylistsConfig = PlaylistsConfig()
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
     guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [
@@ -178,6 +191,8 @@ class ExperimentConfig(Section):
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
     """What `recsys tune` searches; no other command reads it."""
+    probe: ProbeConfig = ProbeConfig()
+    """What `recsys probe` asks of the learned models' vectors of lists; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.config.models import SET_OBJECTIVES, Objective
+from recsys.config.training import SET_OBJECTIVES, Objective
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.item_sets import SetRuns
 from recsys.data.recency import Recency
