@@ -46,6 +46,7 @@ from recsys.config.models import (
     TiSASRecConfig,
     TrainingConfig,
     UniRecConfig,
+    VotesConfig,
 )
 from recsys.config.section import (
     Section,
@@ -90,6 +91,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",
