@@ -3,9 +3,9 @@
 For every scenario UniRec is trained with and without a part, otherwise alike, by the same seeds on the
 same logs; compared is NDCG@10 on the test users of all seeds, with the paired bootstrap interval of the
 difference. The bar: a part is worth 10 % of the model without it where its effect is planted, and its
-interval holds 0 where nothing is (`null`). The published mechanism (mixture blocks, a table of hours)
-and the compact one (SASRec's blocks, logarithmic gaps, one encoder) are both put to the test; where the
-published form of a part does not find its effect, the form that does stands beside it.
+interval holds 0 where nothing is (`null`). Asked are the published mechanism (mixture blocks, a table of
+hours, all parts at once) and the compact one (SASRec's blocks, logarithmic gaps, one encoder, nothing
+else); where the published form of a part does not find its effect, the form that does stands beside it.
 
     python tests/benchmarks/planted_study.py
 """
@@ -47,10 +47,20 @@ VERSION = 1
 EVALUATION = EvaluationConfig(exclude="none")
 SHARED: dict[str, Any] = {"width": 32, "blocks": 2, "max_length": 40, "dropout": 0.1}
 TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 16, "lr": 3e-3, "patience": 20}
-COMPACT: dict[str, Any] = {"block": "ligr", "fusion": "sum", "gaps": "log", "ffn": 2.0}
+COMPACT: dict[str, Any] = {
+    "block": "ligr",
+    "fusion": "sum",
+    "gaps": "log",
+    "ffn": 2.0,
+    "global_term": False,
+    "sequence_enhancement": False,
+    "item_enhancement": False,
+}
 
 NO_INTERVAL = {"interval": False}
 NO_CALENDAR = {"calendar": False}
+WITH_SEQUENCES = {"sequence_enhancement": True}
+WITH_ITEMS = {"item_enhancement": True}
 NO_SEQUENCES = {"sequence_enhancement": False}
 NO_ITEMS = {"item_enhancement": False}
 FEW_FREQUENT = {"frequent_share": 0.033}
@@ -74,45 +84,48 @@ class Question:
 
 
 def questions() -> list[Question]:
-    """Return all that is asked."""
+    """Return all that is asked, the published form first."""
+    target = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
+    without = {"published": NO_SEQUENCES, "compact": {}}
     asked = []
     for form, base in (("published", {}), ("compact", COMPACT)):
+        rare, plain = base | FEW_FREQUENT | NO_ITEMS, base | without[form]
         asked += [
             Question("gap", "interval", form, base, base | NO_INTERVAL),
             Question("calendar", "calendar", form, base, base | NO_CALENDAR),
+            Question("thinned", "sequence enhancement", form, base | WITH_SEQUENCES, plain),
+            Question("thinned", "sequence enhancement, target", form, base | target, plain),
+            Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare),
+            Question("rare", "inject_tail inputs", form, rare | {"inject_tail": "inputs"}, rare),
         ]
-        for scenario in ("regularity", "thinned"):
-            lacking = base | NO_SEQUENCES
-            asked.append(Question(scenario, "sequence enhancement", form, base, lacking))
-        target = base | {"sequence_teacher": "target", "sequence_weight": 1.0}
-        part = "sequence enhancement, target"
-        asked.append(Question("thinned", part, form, target, base | NO_SEQUENCES))
-        rare = base | FEW_FREQUENT
-        asked.append(Question("rare", "item enhancement", form, rare, rare | NO_ITEMS))
-        for what in ("inputs", "both"):
-            injected = rare | NO_ITEMS | {"inject_tail": what}
-            asked.append(Question("rare", f"inject_tail {what}", form, injected, rare | NO_ITEMS))
-        voting = base | {"votes": VOTES}
-        asked.append(Question("drift", "votes", form, voting, base))
-        asked += _of_nothing(form, base)
+    both = {"inject_tail": "both"}
+    asked.append(Question("rare", "inject_tail both", "compact", rare | both, rare))
+    asked.append(Question("drift", "votes", "compact", COMPACT | {"votes": VOTES}, COMPACT))
     for scenario in ("regularity", "null"):
         for part in GAPS:
             alone = TIMELESS | {part: True}
             asked.append(Question(scenario, part, "compact, no other times", alone, TIMELESS))
-    return asked
+    return [*asked, *_of_nothing(target)]
 
 
-def _of_nothing(form: str, base: Settings) -> Iterator[Question]:
-    """Yield the questions that should be answered by 0."""
+def _of_nothing(target: Settings) -> Iterator[Question]:
+    """Yield the rest of the questions that should be answered by 0."""
     for part, without in (
         ("interval", NO_INTERVAL),
         ("calendar", NO_CALENDAR),
         ("sequence enhancement", NO_SEQUENCES),
         ("item enhancement", NO_ITEMS),
     ):
-        yield Question("null", part, form, base, base | without)
-    yield Question("null", "inject_tail both", form, base | {"inject_tail": "both"}, base)
-    yield Question("null", "votes", form, base | {"votes": VOTES}, base)
+        yield Question("null", part, "published", {}, without)
+    yield Question("null", "interval", "compact", COMPACT, COMPACT | NO_INTERVAL)
+    yield Question("null", "calendar", "compact", COMPACT, COMPACT | NO_CALENDAR)
+    for part, having in (
+        ("sequence enhancement, target", target),
+        ("item enhancement", WITH_ITEMS),
+        ("inject_tail inputs", {"inject_tail": "inputs"}),
+        ("votes", {"votes": VOTES}),
+    ):
+        yield Question("null", part, "compact", COMPACT | having, COMPACT)
 
 
 def values(scenario: str, settings: Settings, seed: int, options: argparse.Namespace) -> Float64:
