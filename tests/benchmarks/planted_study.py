@@ -66,6 +66,7 @@ NO_ITEMS = {"item_enhancement": False}
 FEW_FREQUENT = {"frequent_share": 0.033}
 """In `rare` 40 of 1,240 items are frequent."""
 TIMELESS = COMPACT | NO_CALENDAR | NO_INTERVAL
+ALONE = "compact, no other times"
 GAPS = ("interval", "uniformity", "time_bias")
 """What reads gaps, each put to the test alone: regularity shows in any two times, also in calendars."""
 VOTES = {"history": 1, "reach": 1, "recency_half_life": 10.0}
@@ -100,11 +101,12 @@ def questions() -> list[Question]:
         ]
     both = {"inject_tail": "both"}
     asked.append(Question("rare", "inject_tail both", "compact", rare | both, rare))
-    asked.append(Question("drift", "votes", "compact", COMPACT | {"votes": VOTES}, COMPACT))
+    # A calendar tells the era, too, and gaps a user's kind: what else reads times is off.
+    asked.append(Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS))
     for scenario in ("regularity", "null"):
         for part in GAPS:
             alone = TIMELESS | {part: True}
-            asked.append(Question(scenario, part, "compact, no other times", alone, TIMELESS))
+            asked.append(Question(scenario, part, ALONE, alone, TIMELESS))
     return [*asked, *_of_nothing(target)]
 
 
