@@ -194,7 +194,7 @@ def test_what_the_model_lifts_is_found_however_small_its_product() -> None:
     built = UniRec(config, N_ITEMS).eval()
     assert built.votes is not None
     built.votes.neighbours.copy_(torch.randint(1, N_ITEMS + 1, (N_ITEMS + 1, 2)))
-    built.votes.shares.fill_(0.5)
+    built.votes.shares.copy_(0.1 + torch.rand(N_ITEMS + 1, 2))  # no ties
     times = [[60 * place for place in range(len(history))] for history in HISTORIES]
     state = built.start(batch_from_lists(HISTORIES, times, 12))
     index = build_index(IndexConfig(), built.encode_items())
