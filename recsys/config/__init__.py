@@ -46,6 +46,7 @@ from recsys.config.models import (
     SASRecConfig,
     TiSASRecConfig,
     UniRecConfig,
+    VotesConfig,
 )
 from recsys.config.playlists import (
     Seq2SeqConfig,
@@ -102,6 +103,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

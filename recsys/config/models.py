@@ -164,6 +164,29 @@ class TiSASRecConfig(Section):
 CalendarFeature = Literal["year", "month", "day", "weekday", "day_of_year", "week", "hour"]
 
 
+class VotesConfig(Section):
+    """What neighbours add to the score (see `recsys.models.neighbour_votes` for the formula)."""
+
+    weight: float = Field(1.0, gt=0)
+    """In units of the training's logits."""
+    history: int = Field(10, ge=1)
+    """How many of the newest events vote, each weighted 1/distance."""
+    reach: int = Field(10, ge=1)
+    """Training events up to this far apart are a pair, each 1/distance."""
+    backward: float = Field(0.0, ge=0, le=1)
+    """What a pair counts the other way round."""
+    gap_scale: float | None = Field(None, gt=0)
+    """Seconds at which pairs, and votes, begin to count less the further apart they are; needs a clock."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a pair counts halves; needs an absolute clock."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Pairs that an item must have for half of its say."""
+    floor: float = Field(1e-3, gt=0)
+    """The share that begins to matter."""
+    kept: int = Field(100, ge=1)
+    """Neighbours an item has."""
+
+
 class UniRecConfig(Section):
     """Calendar and interval branches, uniformity and item frequency; each part is a switch.
 
@@ -236,6 +259,8 @@ class UniRecConfig(Section):
     """Rare items are read (`both`: and scored) as made of their neighbours, more and more in training."""
     item_bias: bool = False
     """Every item has a score of its own beside the likeness."""
+    votes: VotesConfig | None = None
+    """Neighbours score, too, re-scored on the shortlist; not in the paper."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")

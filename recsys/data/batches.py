@@ -92,11 +92,17 @@ class SequenceBatch:
         """Return the newest `n` items of every sequence, newest first, int64 [B, n], 0-filled."""
         if self.items.numel() == 0:
             return torch.zeros(len(self), n, dtype=torch.int64, device=self.items.device)
+        where, there = self.newest_places(n)
+        return torch.where(there, self.items.flatten()[where], 0)
+
+    def newest_places(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return where in R*L the newest `n` events of every sequence are, newest first, int64 [B, n],
+        and which of these there are, bool [B, n].
+        """
         back = torch.arange(n, device=self.last.device)
         length = self.positions.flatten()[self.last.clamp(min=0)] + 1  # [B]
         length = torch.where(self.last < 0, 0, length)
-        where = (self.last[:, None] - back).clamp(min=0)  # [B, n]
-        return torch.where(back < length[:, None], self.items.flatten()[where], 0)
+        return (self.last[:, None] - back).clamp(min=0), back < length[:, None]
 
 
 def pack_rows(lengths: Int64, row_length: int) -> tuple[Int64, Int64, Int64, int]:

@@ -117,6 +117,14 @@ class EncoderModel(Model):
         """
         raise NotImplementedError(f"the score of {type(self).__name__} is an inner product")
 
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """Return the items that `beyond_product` lifts most, int64 [B, count or fewer], 0-filled.
+
+        They join the shortlist, however small their product; None says that there are no such items.
+        """
+        del batch, count
+        return None
+
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""
         product = self.encode_sequences(batch) @ self.encode_items(items).T
