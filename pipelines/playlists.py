@@ -102,7 +102,7 @@ def _show(found: FoundPlaylists, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
-    holds = found.holds or [None] * len(found.playlists)
+    holds: list[bool | None] = list(found.holds) or [None] * len(found.playlists)
     marks = [{True: "holds it", False: "", None: ""}[held] for held in holds]
     rows = list(zip(found.playlists, found.scores, marks, strict=True))
     _table(("playlist", "score", ""), rows)
