@@ -38,11 +38,9 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
         ConfigError: the experiment has no learned model, or labels without a file of them.
         DataError: too few lists are left, or the labels are not of these lists.
     """
-    names = [name for name in config.models if is_learned(config, name)]
-    if not names:
-        raise ConfigError(f"{config.name} has no learned model, so there are no vectors to probe")
+    names = _names(config)
     runs = [tested_run(config, name, last_fold(config)) for name in names]
-    settings = config.probe.model_dump(mode="json")
+    settings = config.probe.model_dump(mode="json", exclude={"models"})
     labels = _label_file(config)
     about = {
         "probe": settings,
@@ -75,6 +73,20 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
         (work / RESULT).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         manifest.update(models=names, runs=[run.directory.name for run in runs])
     return directory
+
+
+def _names(config: ExperimentConfig) -> list[str]:
+    """Return the models to ask, in the configuration's order."""
+    learned = [name for name in config.models if is_learned(config, name)]
+    wanted = learned if config.probe.models is None else config.probe.models
+    if not learned or not wanted:
+        raise ConfigError(f"{config.name} has no learned model, so there are no vectors to probe")
+    unknown = [name for name in wanted if name not in learned]
+    if unknown:
+        raise ConfigError(
+            f"probe.models: {', '.join(unknown)} is no learned model; there are {', '.join(learned)}"
+        )
+    return [name for name in learned if name in wanted]
 
 
 def _label_file(config: ExperimentConfig) -> Path | None:
