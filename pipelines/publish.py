@@ -11,6 +11,7 @@ from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
 from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
+from pipelines.warm_start import LEARNED_UNTIL, newest_learned
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
@@ -175,6 +176,7 @@ def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
         "run": run.directory.name,
         "run_key": run.key,
         "learned_from": "training and validation" if run.refit else "training",
+        LEARNED_UNTIL: newest_learned(run.config, run.store, run.split.train_end),
         "data_hash": prepared["key"],
         "seed": run.config.seed,
         "target": prepared["target"],

@@ -21,6 +21,7 @@ from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
+from pipelines.warm_start import FACTS, bundle_version, check_warm_start, read_facts
 from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
@@ -57,6 +58,7 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     if (vectors := getattr(model, "song_vectors", None)) is not None:
         inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
+    warm = bundle_version(config, name)
     return stable_hash(
         {
             "inputs": inputs,
@@ -66,6 +68,7 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
             "train_workers": config.ray.train_workers if learned else None,
             "version": STAGE_VERSION,
+            **({} if warm is None else {"warm_start": warm}),
         }
     )
 
@@ -82,13 +85,13 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     With `refit` it learns from the validation window as well, for as many epochs as were best in the
     run without, which must be finished.
     """
-    # Ray's training workers run in a directory of their own.
-    config = config.model_copy(update={"output": config.output.absolute()})
+    config = config.anchored()
     directory = run_directory(config, name, fold, refit=refit)
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
     _check_clock(config, name)
+    check_warm_start(config, name, fold, refit=refit)
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         tracker = _start_tracking(config, f"{name} refit" if refit else name, key, work)
@@ -121,6 +124,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             seed=config.seed,
             model_config=_model_config(config, name).model_dump(mode="json"),
             mlflow_run=tracker.run_id,
+            warm_start=read_facts(work),
             **record,
         )
     return directory
@@ -304,6 +308,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     if rank == 0:
         for name in (WEIGHTS, HISTORY):
             (work / CHECKPOINTS / name).replace(work / name)
+        if (work / CHECKPOINTS / FACTS).is_file():
+            (work / CHECKPOINTS / FACTS).replace(work / FACTS)
         _write_record(work, rows)
 
 

@@ -380,8 +380,8 @@ def _verify_files(path: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtifactError(f"{file} is damaged (its sha256 differs); copy the bundle again")
 
 
-def _load_model(path: Path, n_items: int) -> Model:
-    """Build the model of `config.yaml` and fill it with the tensors."""
+def read_config(path: Path) -> ModelConfig:
+    """Return the configuration of a bundle's model; `ArtifactError` if this code does not know it."""
     file, raw = path / CONFIG, None
     try:
         raw = yaml.safe_load(file.read_text("utf-8"))
@@ -392,10 +392,17 @@ def _load_model(path: Path, n_items: int) -> Model:
             f"{file}: model kind {kind!r} with these settings is not known to this code "
             f"(version {__version__}); use the code that wrote the bundle: {error}"
         ) from error
-    model = build_model(config, n_items)
+    return config
+
+
+def _load_model(path: Path, n_items: int) -> Model:
+    """Build the model of `config.yaml` and fill it with the tensors."""
+    model = build_model(read_config(path), n_items)
     weights = path / WEIGHTS
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{weights} does not fit the model of {file}: {error}") from error
+        raise ArtifactError(
+            f"{weights} does not fit the model of {path / CONFIG}: {error}"
+        ) from error
     return model

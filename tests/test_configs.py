@@ -74,6 +74,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "set": {"encoder": {"kind": "sif", "width": 16}, "max_length": 8},
 }
 LEARNED = {
+    "continuation_grateful_dead": ["sasrec_set"],
     "grateful_dead": ["sasrec"],
     "online_retail": ["sasrec"],
     "unirec_30music": ["unirec_published"],
@@ -93,10 +94,10 @@ def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
     """Return the configuration on the tiny log, meaning what its own data mean, with less to do."""
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     preset = raw["data"].get("preset")
-    meaning = dict(find_preset(preset).fields) if preset else {}
+    meaning = (dict(find_preset(preset).fields) if preset else {}) | raw["data"]
     kept = ("kind", "clock", "target", "basket_minutes")
     raw["data"] = {"events": [str(files.events)], "items": [str(files.items)]}
-    raw["data"] |= {key: meaning[key] for key in kept if key in meaning}
+    raw["data"] |= {key: meaning[key] for key in kept if meaning.get(key) is not None}
     raw["output"] = str(output)
     raw["evaluation"] |= {"bootstrap": 100, "permutations": 100}
     raw["tracking"] = {"enabled": False}
@@ -109,6 +110,8 @@ def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
             del raw["models"][name]
     if raw["evaluation"].get("baseline") not in raw["models"]:
         raw["evaluation"].pop("baseline", None)
+    if (tested := raw.get("order_test")) and tested["model"] not in raw["models"]:
+        tested["model"] = "markov"
     return parse_config(raw)
 
 

@@ -26,6 +26,7 @@ from recsys.config.experiment import (
     FeastConfig,
     FeaturesConfig,
     IndexConfig,
+    OrderTestConfig,
     PublishConfig,
     RayConfig,
     TrackingConfig,
@@ -37,6 +38,7 @@ from recsys.config.file import (
 )
 from recsys.config.models import (
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
@@ -44,6 +46,7 @@ from recsys.config.models import (
     SASRecConfig,
     TiSASRecConfig,
     UniRecConfig,
+    VotesConfig,
 )
 from recsys.config.playlists import (
     Seq2SeqConfig,
@@ -74,6 +77,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -81,6 +85,7 @@ __all__ = [
     "ModelConfig",
     "Moment",
     "OnProblem",
+    "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
     "ProblemRules",
@@ -98,6 +103,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

@@ -82,6 +82,22 @@ class EvaluationConfig(Section):
     ] = ["test"]
 
 
+class OrderTestConfig(Section):
+    """Does the order of a history matter? See `recsys/evaluation/order_test.py`."""
+
+    model: str | None = None
+    """Whose; by default the first learned model, else the first that reads an order."""
+    split: Literal["validation", "test"] = "test"
+    shuffles: int = Field(5, ge=1)
+    """Shuffles of every way, averaged."""
+    k: int = Field(10, ge=1)
+    """Cut-off of the metrics and of the lists that are compared."""
+    margin: float = Field(0.05, gt=0, lt=1)
+    """What a drop must come up to to matter, as a share of the metric with true histories."""
+    targets: int | None = Field(20_000, ge=1)
+    """A seeded sample of so many; `null` takes all."""
+
+
 class PlaylistsConfig(Section):
     """The users' lists, to be found by songs and by one another; of learned models."""
 
@@ -162,9 +178,15 @@ class ExperimentConfig(Section):
     refit: bool = False
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
+    warm_start: Path | None = None
+    """A bundle from whose model the training of the same kind goes on. Items are known by their ids: those
+    that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
+    those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    order_test: OrderTestConfig | None = None
+    """With this section (`{}` is enough) the report tests whether order matters here."""
     publish: PublishConfig = PublishConfig()
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
@@ -178,6 +200,13 @@ class ExperimentConfig(Section):
     def workspace(self) -> Path:
         """Directory of this experiment's stages, absolute."""
         return (self.output / self.name).absolute()
+
+    def anchored(self) -> ExperimentConfig:
+        """Return the same with absolute paths to what it makes and goes on from: a process of Ray runs in
+        a directory of its own.
+        """
+        warm = None if self.warm_start is None else self.warm_start.absolute()
+        return self.model_copy(update={"output": self.output.absolute(), "warm_start": warm})
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:
@@ -199,6 +228,7 @@ class ExperimentConfig(Section):
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,
+            "order_test.model": None if self.order_test is None else self.order_test.model,
         }
         problems += [
             f"{place}: {name!r} is no model of this configuration; it has {', '.join(self.models)}"

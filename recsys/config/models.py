@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from recsys.config.playlists import Seq2SeqConfig, SetModelConfig
 from recsys.config.section import Section
-from recsys.config.training import TrainingConfig
+from recsys.config.training import SET_OBJECTIVES, TrainingConfig
 
 
 class PopularityConfig(Section):
@@ -23,6 +23,14 @@ class OwnPopularityConfig(Section):
     """What this user (list) repeats most, filled up with popularity."""
 
     kind: Literal["own_pop"] = "own_pop"
+
+
+def _one_forgetting(half_life: float | None, recency_half_life: float | None) -> None:
+    if half_life is not None and recency_half_life is not None:
+        raise ValueError(
+            "half_life (in users or lists) and recency_half_life (in days) both forget what is "
+            "old; set one of them"
+        )
 
 
 class MarkovConfig(Section):
@@ -40,11 +48,33 @@ class MarkovConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> MarkovConfig:
-        if self.half_life is not None and self.recency_half_life is not None:
-            raise ValueError(
-                "half_life (in users or lists) and recency_half_life (in days) both forget what is "
-                "old; set one of them"
-            )
+        _one_forgetting(self.half_life, self.recency_half_life)
+        return self
+
+
+class LagMarkovConfig(Section):
+    """A table of transitions for every distance, combined as evidence by naive Bayes."""
+
+    kind: Literal["lag_markov"] = "lag_markov"
+    history: int = Field(5, ge=1)
+    """How many of the newest events are read, each by a table of its own."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """Weight of the evidence of each step further into the past; 1 is plain naive Bayes."""
+    back_off: float = Field(5.0, gt=0)
+    """Pseudo-counts with which a table's row is filled up by popularity: more trusts counts less."""
+    previous: int = Field(0, ge=0)
+    """How many lists before a list are read: what was played last night is rarely played tonight. For
+    `kind: lists` of one source, in order of time; needs an absolute clock."""
+    previous_weight: float = Field(1.0, gt=0)
+    """Weight of the evidence of the lists before."""
+    half_life: float | None = Field(None, gt=0)
+    """Counts lose half their worth in this many users/lists (in order of their last event)."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what an event counts halves; needs an absolute clock."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LagMarkovConfig:
+        _one_forgetting(self.half_life, self.recency_half_life)
         return self
 
 
@@ -68,10 +98,10 @@ def _check_heads(width: int, heads: int) -> None:
 
 
 def _check_baskets(baskets: Baskets, training: TrainingConfig) -> None:
-    if baskets == "set" and training.objective == "next_event":
+    if baskets == "set" and training.objective in ("next_event", "rest_set"):
         raise ValueError(
             "baskets: set lets an event see its whole basket, so training.objective must be "
-            "next_basket or next_basket_set (it is next_event)"
+            f"next_basket or next_basket_set (it is {training.objective})"
         )
 
 
@@ -132,6 +162,29 @@ class TiSASRecConfig(Section):
 
 
 CalendarFeature = Literal["year", "month", "day", "weekday", "day_of_year", "week", "hour"]
+
+
+class VotesConfig(Section):
+    """What neighbours add to the score (see `recsys.models.neighbour_votes` for the formula)."""
+
+    weight: float = Field(1.0, gt=0)
+    """In units of the training's logits."""
+    history: int = Field(10, ge=1)
+    """How many of the newest events vote, each weighted 1/distance."""
+    reach: int = Field(10, ge=1)
+    """Training events up to this far apart are a pair, each 1/distance."""
+    backward: float = Field(0.0, ge=0, le=1)
+    """What a pair counts the other way round."""
+    gap_scale: float | None = Field(None, gt=0)
+    """Seconds at which pairs, and votes, begin to count less the further apart they are; needs a clock."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a pair counts halves; needs an absolute clock."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Pairs that an item must have for half of its say."""
+    floor: float = Field(1e-3, gt=0)
+    """The share that begins to matter."""
+    kept: int = Field(100, ge=1)
+    """Neighbours an item has."""
 
 
 class UniRecConfig(Section):
@@ -206,16 +259,18 @@ class UniRecConfig(Section):
     """Rare items are read (`both`: and scored) as made of their neighbours, more and more in training."""
     item_bias: bool = False
     """Every item has a score of its own beside the likeness."""
+    votes: VotesConfig | None = None
+    """Neighbours score, too, re-scored on the shortlist; not in the paper."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> UniRecConfig:
         _check_heads(self.width * (2 if self.block == "mixture" else 1), self.heads)
         _check_baskets(self.baskets, self.training)
-        if self.training.objective == "next_basket_set":
+        if self.training.objective in SET_OBJECTIVES:
             raise ValueError(
-                "training.objective next_basket_set is not for unirec, whose parts each predict one item; "
-                "use next_basket, which draws one of the basket"
+                f"training.objective {self.training.objective} is not for unirec, whose parts each "
+                "predict one item; use next_event, or next_basket, which draws one of the basket"
             )
         if self.block == "mixture" and self.fusion == "sum":
             raise ValueError(
@@ -244,6 +299,7 @@ ModelConfig = Annotated[
     PopularityConfig
     | OwnPopularityConfig
     | MarkovConfig
+    | LagMarkovConfig
     | ItemKNNConfig
     | SASRecConfig
     | TiSASRecConfig

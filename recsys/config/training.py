@@ -12,6 +12,10 @@ SetLossKind = Literal["set_softmax", "set_mass", "set_plackett_luce", "set_bce"]
 SET_LOSSES: Final = get_args(SetLossKind)
 """Losses of a whole basket; the others are of one item."""
 
+Objective = Literal["next_event", "next_basket", "next_basket_set", "rest_set"]
+SET_OBJECTIVES: Final = ("next_basket_set", "rest_set")
+"""Objectives whose target is a set, learned by one of the losses of sets."""
+
 
 class LossConfig(Section):
     """Which training loss and how its negatives are drawn."""
@@ -65,9 +69,9 @@ class TrainingConfig(Section):
     batch_size: int = Field(128, ge=1)
     """Sequences per step and process."""
     windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
-    """What a place predicts: the next event, one drawn from the next basket, or that whole basket (by
-    one of the losses of sets)."""
+    objective: Objective = "next_event"
+    """What a place predicts: the next event, one drawn from the next basket, that whole basket, or
+    (`rest_set`) the rest of the list, each of the last two by one of the losses of sets."""
     repeats: Literal["keep", "mask"] = "keep"
     """`mask` does not train on targets the user has had before; right where seen items are excluded."""
     recency_half_life: float | None = Field(None, gt=0)
@@ -95,16 +99,16 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _loss_fits_objective(self) -> TrainingConfig:
-        kind, sets = self.loss.kind, self.objective == "next_basket_set"
+        kind, sets = self.loss.kind, self.objective in SET_OBJECTIVES
         if sets and kind not in ("auto", *SET_LOSSES):
             raise ValueError(
-                f"objective next_basket_set learns a whole basket, but loss.kind {kind} is of one item; "
+                f"objective {self.objective} learns a whole set, but loss.kind {kind} is of one item; "
                 f"use one of {', '.join(SET_LOSSES)}, or objective: next_basket"
             )
         if not sets and (kind in SET_LOSSES or self.loss.against != "auto"):
             said = f"kind {kind}" if kind in SET_LOSSES else f"against {self.loss.against}"
             raise ValueError(
                 f"loss.{said} is of sets, but objective {self.objective} predicts one item; use "
-                "objective: next_basket_set"
+                "objective: next_basket_set or rest_set"
             )
         return self

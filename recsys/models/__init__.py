@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recsys.config import (
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
@@ -34,6 +35,10 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.markov import Markov
 
             return Markov(config, n_items)
+        case LagMarkovConfig():
+            from recsys.models.lag_markov import LagMarkov
+
+            return LagMarkov(config, n_items)
         case ItemKNNConfig():
             from recsys.models.item_knn import ItemKNN
 

@@ -17,11 +17,13 @@ class Model(nn.Module, ABC):
 
     Built from its configuration alone; its whole state is tensors (`state_dict`), so a bundle needs
     no pickle. A model reads at most the newest `max_length` events of a history, and the baskets of a
-    batch only if it says so by `reads_baskets`; it then cannot do without them.
+    batch only if it says so by `reads_baskets`; it then cannot do without them. One that knows what to
+    make of the lists before a list says by `reads_previous` how many it reads; it can do without.
     """
 
     max_length: int
     reads_baskets: bool = False
+    reads_previous: int = 0
 
     def __init__(self, n_items: int) -> None:
         super().__init__()
@@ -114,6 +116,14 @@ class EncoderModel(Model):
         Without `items` for all rows 0..n_items; 0 for an empty history.
         """
         raise NotImplementedError(f"the score of {type(self).__name__} is an inner product")
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """Return the items that `beyond_product` lifts most, int64 [B, count or fewer], 0-filled.
+
+        They join the shortlist, however small their product; None says that there are no such items.
+        """
+        del batch, count
+        return None
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""

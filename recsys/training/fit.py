@@ -18,6 +18,7 @@ import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
+from recsys.config.training import SET_OBJECTIVES
 from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
@@ -28,6 +29,7 @@ from recsys.models.contract import EncoderModel
 from recsys.models.playlists.seq2seq import Seq2Seq
 from recsys.models.sets.model import SetModel
 from recsys.models.unirec import UniRec
+from recsys.retrieval.exclusion import Bools
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
 from recsys.training.list_objectives import ListWriting, PrefixPrediction, list_counts
@@ -57,6 +59,8 @@ class FitPlan:
         directory: where checkpoints, history and weights are written.
         seed: of weights' drop-out, order and negatives.
         on_epoch: called by the first process with each epoch's record.
+        users: bool [U], whose histories are trained on; everybody's by default. What is counted of the
+            data is counted of all.
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         rank, world_size: this process among those that train together, each on its own windows; but
@@ -75,6 +79,7 @@ class FitPlan:
     rank: int = 0
     world_size: int = 1
     statistics: TrainingStatistics | None = None
+    users: Bools | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -131,13 +136,15 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         seed=plan.seed,
         rank=plan.rank,
         world_size=plan.world_size,
+        users=plan.users,
     )
     if len(batches) == 0:
         raise DataError(
             "no user has two training events, so there is nothing to learn from; "
             "check the split and the filters (recsys describe shows the lengths)"
         )
-    tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
+    lengths = plan.data.lengths if plan.users is None else plan.data.lengths[plan.users]
+    tokens = math.ceil(int(lengths.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
     return TrainingModule(
         model, build_objective(model, plan, counts, tokens), plan.training, batches
@@ -150,7 +157,7 @@ def build_objective(
     """Return the way in which a model learns; the last two arguments are those of `build_loss`."""
     training = plan.training
     sizes = (item_counts, tokens_per_step)
-    if training.objective == "next_basket_set":
+    if training.objective in SET_OBJECTIVES:
         sets = build_set_loss(training.loss, *sizes)
         return PrefixPrediction(sets) if isinstance(model, SetModel) else SetPrediction(sets)
     if isinstance(model, Seq2Seq):

@@ -8,6 +8,7 @@ import torch
 
 from recsys.config import (
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
@@ -17,6 +18,7 @@ from recsys.config import (
     SetModelConfig,
     TiSASRecConfig,
     UniRecConfig,
+    VotesConfig,
 )
 from recsys.config.sets import ReadProcessConfig, SetTransformerConfig, SIFConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
@@ -30,6 +32,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "own_pop": OwnPopularityConfig(),
     "markov": MarkovConfig(history=4),
     "markov_recent": MarkovConfig(history=3, half_life=5, reach=2),
+    "lag_markov": LagMarkovConfig(history=3, half_life=5),
     "item_knn": ItemKNNConfig(neighbours=5, history=6, shrinkage=1),
     "sasrec": SASRecConfig(width=8, max_length=7, dropout=0.3),
     "sasrec_cosine": SASRecConfig(width=8, max_length=7, normalise=True, block="prenorm"),
@@ -53,6 +56,14 @@ CONFIGS: dict[str, ModelConfig] = {
         inject_tail="both",
         item_bias=True,
         normalise=True,
+    ),
+    "unirec_votes": UniRecConfig(
+        width=8,
+        max_length=7,
+        block="prenorm",
+        fusion="sum",
+        gaps="log",
+        votes=VotesConfig(history=3, backward=0.5, kept=5),
     ),
     "unirec_apart": UniRecConfig(
         width=8, max_length=7, block="prenorm", separate_interval=True, item_bias=True
@@ -99,6 +110,8 @@ def ready(config: ModelConfig) -> Model:
         built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
         built.is_rare[1::2] = True
         built.injected.fill_(0.7)
+    if isinstance(built, UniRec) and built.votes is not None:
+        built.votes.fit(training_data())
     return built
 
 
