@@ -41,7 +41,7 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
     names = _names(config)
     runs = [tested_run(config, name, last_fold(config)) for name in names]
     settings = config.probe.model_dump(mode="json", exclude={"models"})
-    labels = _label_file(config)
+    labels = label_file(config)
     about = {
         "probe": settings,
         "labels": None if labels is None else file_hash(labels),
@@ -54,7 +54,7 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
     if is_current(directory, key):
         return directory
     with stage_directory(directory, key) as (work, manifest):
-        suite, without = _suite(config, runs, labels)
+        suite, without = suite_of(config, runs, labels)
         rows = []
         with transient_bar(console) as bar:
             for run in bar.track(runs, description="probe"):
@@ -89,7 +89,7 @@ def _names(config: ExperimentConfig) -> list[str]:
     return [name for name in learned if name in wanted]
 
 
-def _label_file(config: ExperimentConfig) -> Path | None:
+def label_file(config: ExperimentConfig) -> Path | None:
     """Return the file of the lists' labels; None if no labels are asked for."""
     from recsys.data.conversions.tables import LISTS
     from recsys.data.presets import apply_preset
@@ -107,7 +107,7 @@ def _label_file(config: ExperimentConfig) -> Path | None:
     return path
 
 
-def _suite(
+def suite_of(
     config: ExperimentConfig, runs: list[Run], labels: Path | None
 ) -> tuple[Suite, list[str]]:
     """Return the questions, and the labels of which too few lists are left."""
@@ -122,7 +122,7 @@ def _suite(
     table = pl.DataFrame({"": range(len(lists))}).drop("")
     if labels is not None:
         names = pl.read_parquet(config.workspace / "prepared" / "users.parquet")["user_id"]
-        if getattr(config.data, "list_minutes", None) is not None:
+        if config.data.list_minutes is not None:
             names = names.str.replace(r" \S+$", "")  # a part of a list is called by it and its time
         table = read_labels(str(labels), settings.labels, names.gather(lists.users))
     values = _item_values(config)

@@ -73,7 +73,7 @@ def test_every_learned_model_is_asked_the_same(
     table = probe_table(result)
     assert [column.header for column in table.columns][3:5] == ["sasrec", "mean"]
     assert table.row_count == len(asked["mean"])
-    monkeypatch.setattr(stage, "_suite", None)  # nothing is asked again
+    monkeypatch.setattr(stage, "suite_of", None)  # nothing is asked again
     assert probe(config) == directory
 
 
