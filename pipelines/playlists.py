@@ -102,8 +102,7 @@ def _show(found: FoundPlaylists, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
-    holds: list[bool | None] = list(found.holds) or [None] * len(found.playlists)
-    marks = [{True: "holds it", False: "", None: ""}[held] for held in holds]
+    marks = ["holds it" if held else "" for held in found.holds] or [""] * len(found.playlists)
     rows = list(zip(found.playlists, found.scores, marks, strict=True))
     _table(("playlist", "score", ""), rows)
     _notes(found.unknown, found.fallback)

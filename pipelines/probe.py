@@ -38,12 +38,10 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
         ConfigError: the experiment has no learned model, or labels without a file of them.
         DataError: too few lists are left, or the labels are not of these lists.
     """
-    names = [name for name in config.models if is_learned(config, name)]
-    if not names:
-        raise ConfigError(f"{config.name} has no learned model, so there are no vectors to probe")
+    names = _names(config)
     runs = [tested_run(config, name, last_fold(config)) for name in names]
-    settings = config.probe.model_dump(mode="json")
-    labels = _label_file(config)
+    settings = config.probe.model_dump(mode="json", exclude={"models"})
+    labels = label_file(config)
     about = {
         "probe": settings,
         "labels": None if labels is None else file_hash(labels),
@@ -56,7 +54,7 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
     if is_current(directory, key):
         return directory
     with stage_directory(directory, key) as (work, manifest):
-        suite, without = _suite(config, runs, labels)
+        suite, without = suite_of(config, runs, labels)
         rows = []
         with transient_bar(console) as bar:
             for run in bar.track(runs, description="probe"):
@@ -77,7 +75,21 @@ def probe(config: ExperimentConfig, console: Console | None = None) -> Path:
     return directory
 
 
-def _label_file(config: ExperimentConfig) -> Path | None:
+def _names(config: ExperimentConfig) -> list[str]:
+    """Return the models to ask, in the configuration's order."""
+    learned = [name for name in config.models if is_learned(config, name)]
+    wanted = learned if config.probe.models is None else config.probe.models
+    if not learned or not wanted:
+        raise ConfigError(f"{config.name} has no learned model, so there are no vectors to probe")
+    unknown = [name for name in wanted if name not in learned]
+    if unknown:
+        raise ConfigError(
+            f"probe.models: {', '.join(unknown)} is no learned model; there are {', '.join(learned)}"
+        )
+    return [name for name in learned if name in wanted]
+
+
+def label_file(config: ExperimentConfig) -> Path | None:
     """Return the file of the lists' labels; None if no labels are asked for."""
     from recsys.data.conversions.tables import LISTS
     from recsys.data.presets import apply_preset
@@ -95,7 +107,7 @@ def _label_file(config: ExperimentConfig) -> Path | None:
     return path
 
 
-def _suite(
+def suite_of(
     config: ExperimentConfig, runs: list[Run], labels: Path | None
 ) -> tuple[Suite, list[str]]:
     """Return the questions, and the labels of which too few lists are left."""
@@ -110,7 +122,7 @@ def _suite(
     table = pl.DataFrame({"": range(len(lists))}).drop("")
     if labels is not None:
         names = pl.read_parquet(config.workspace / "prepared" / "users.parquet")["user_id"]
-        if getattr(config.data, "list_minutes", None) is not None:
+        if config.data.list_minutes is not None:
             names = names.str.replace(r" \S+$", "")  # a part of a list is called by it and its time
         table = read_labels(str(labels), settings.labels, names.gather(lists.users))
     values = _item_values(config)

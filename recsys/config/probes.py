@@ -16,6 +16,8 @@ Change = Literal["shuffle", "block", "reverse"]
 class ProbeConfig(Section):
     """The lists that are asked about, and the questions."""
 
+    models: list[str] | None = None
+    """Which learned models; by default all."""
     lists: Literal["unseen", "all"] = "unseen"
     """Lists of which no model of the configuration has learned anything, or all of them."""
     min_songs: int = Field(10, ge=2)

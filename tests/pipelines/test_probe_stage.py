@@ -73,7 +73,7 @@ def test_every_learned_model_is_asked_the_same(
     table = probe_table(result)
     assert [column.header for column in table.columns][3:5] == ["sasrec", "mean"]
     assert table.row_count == len(asked["mean"])
-    monkeypatch.setattr(stage, "_suite", None)  # nothing is asked again
+    monkeypatch.setattr(stage, "suite_of", None)  # nothing is asked again
     assert probe(config) == directory
 
 
@@ -93,6 +93,14 @@ def test_what_was_asked_of_one_model_is_kept(
     assert again == first
 
 
+def test_some_models_can_be_asked_alone(config: ExperimentConfig) -> None:
+    probes = config.probe.model_copy(update={"models": ["mean"], "changes": ["reverse"]})
+    result = json.loads((probe(config.model_copy(update={"probe": probes})) / RESULT).read_text())
+    assert {row["model"] for row in result["rows"]} == {"mean"}
+    changes = {row["detail"] for row in result["rows"] if row["task"] == "permutation"}
+    assert changes == {f"reverse {share}%" for share in (20, 40, 60, 80, 100)}
+
+
 def test_the_command_prints_it(config: ExperimentConfig, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["probe", str(tmp_path / "tiny.yaml")])
     assert done.exit_code == 0, done.output
@@ -106,6 +114,9 @@ def test_labels_without_a_file_and_models_without_vectors_are_refused(
     nowhere = {**PROBES, "labels": ["parity"]}
     with pytest.raises(ConfigError, match=r"no file of them; set probe\.label_file"):
         probe(config.model_copy(update={"probe": type(config.probe)(**nowhere)}))
+    probes = config.probe.model_copy(update={"models": ["mean", "pop"]})
+    with pytest.raises(ConfigError, match=r"pop is no learned model; there are sasrec, mean"):
+        probe(config.model_copy(update={"probe": probes}))
     counted = load_config(write_config(models={"pop": {"kind": "pop"}}, evaluation={}))
     with pytest.raises(ConfigError, match="no learned model"):
         probe(counted)

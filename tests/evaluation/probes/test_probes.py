@@ -106,7 +106,7 @@ def test_labels_that_are_in_the_vectors_are_read_and_others_are_not(classifier: 
     labels, without = labels_of_lists(lists, table, None, settings)
     rows = {row["detail"]: row for row in Suite(lists, labels, settings, 0).ask(bag)}
     assert without == []
-    assert rows["kind"]["value"] == 1.0 and rows["kind"]["base"] == 0.5
+    assert rows["kind"]["value"] > 0.97 and rows["kind"]["base"] == 0.5
     noise = rows["noise"]
     assert noise["base"] == pytest.approx(np.mean(table["noise"].to_numpy() == "b"))
     assert noise["value"] < noise["base_high"]
