@@ -232,7 +232,7 @@ class RecommendResponse(BaseModel):
     source: Literal["model", "item_to_item", "popular_in_segment", "popular"] = Field(
         description="What made the list: the model, or what stands in for one that failed."
     )
-    history_source: Literal["request", "bundle", "feature_store", "live_events"] = Field(
+    history_source: Literal["request", "bundle", "feature_store", "live_events", "none"] = Field(
         description="Where the history comes from; live events are in all but the first."
     )
     items: list[RankedItem]

@@ -71,6 +71,8 @@ class Service:
         self.draining = False
         self.building = threading.Lock()
         """Held by who makes a model that will take the place of the current one."""
+        self.given_up: str | None = None
+        """The directory name of a bundle whose model failed and gave way to the one before."""
         self._previous: ServedModel | None = None
         self._answered = self._failures = 0
         self._stages: dict[str, float] = {}
@@ -129,6 +131,7 @@ class Service:
         with self.building:
             model = load_model(path, self._living(), self.observe)
             self._previous, self._answered, self._failures = self.model, 0, 0
+            self.given_up = None
             self._swap(model)
         return model
 
@@ -218,6 +221,7 @@ class Service:
             return
         self._previous = None
         if self.model is model:
+            self.given_up = model.base.path.name
             self._swap(previous)
             self.metrics.loads.labels("rolled_back").inc()
             log.error("the model before answers again", extra={"model": previous.label})

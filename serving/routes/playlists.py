@@ -63,7 +63,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     content = {
         "request_id": request_id,
         "model": answer.model.version,
-        "history_source": history_source(body, known),
+        "history_source": history_source(body, known, found.fallback),
         "lists": lists_of(answer, found),
         "exact": found.exact,
         "unknown": found.unknown,
