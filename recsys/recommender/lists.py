@@ -80,7 +80,7 @@ class ListMaker:
             groups.setdefault(key, []).append(row)
         for group in groups.values():
             first = requests[group[0]]
-            rules = [self._rules_of(requests[row], resolved[row]) for row in group]
+            rules = [self.rules_of(requests[row], resolved[row]) for row in group]
             labels = None if first.label is None else self._label(first.label)
             found = search(
                 self.catalogue,
@@ -101,7 +101,7 @@ class ListMaker:
             raise DataError("dissimilarity category needs the items' labels; name their attribute")
         if one.label is not None:
             self._label(one.label)
-        rules = self._rules_of(one, r)
+        rules = self.rules_of(one, r)
         rules.check(one.steps, self.catalogue.n_items, one.settings.repeats)
 
     def _alike(self, resolved: Sequence[Resolved]) -> list[list[int]]:
@@ -146,7 +146,8 @@ class ListMaker:
         needed = np.zeros(0, dtype=np.int64) if required is None else required
         return Rules(r.rule.forbidden(r.history.seen), r.rule.allowed, needed, quotas)
 
-    def _rules_of(self, one: Continue, r: Resolved) -> Rules:
+    def rules_of(self, one: Continue, r: Resolved) -> Rules:
+        """Return what a request's lists may and must hold; `DataError` if that is not in the catalogue."""
         quotas = tuple(Quota(name, self._label(name), most) for name, most in one.at_most.items())
         return self._rules(r, self._required(one), quotas)
 
