@@ -22,6 +22,7 @@ from recsys.recommender.likeness import Pair
 from recsys.recommender.requests import STEPS, Continuation, Continue, ContinuedList
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories
+from recsys.retrieval.rescore import search_rescored
 from recsys.schema import PAD
 
 
@@ -208,7 +209,13 @@ class ListMaker:
         wanted = min(max(settings.candidates, k), self.bundle.model.n_items)
         closed = Histories.from_lists([r.rule.forbidden(r.history.seen)])
         rule = Exclusion(allowed=r.rule.allowed)
-        items, scores = index.search(query[None], wanted, rule, closed)
+        model = self.bundle.model
+        if isinstance(model, EncoderModel) and not model.is_inner_product:
+            batch = self._resolver.batch([r]).to(self._device)
+            found = search_rescored(index, model, batch, query[None], wanted, rule, closed)
+        else:
+            found = index.search(query[None], wanted, rule, closed)
+        items, scores = found
         number = int((items >= 0).sum())
         if not number:
             return [], []
