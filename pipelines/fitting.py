@@ -12,6 +12,7 @@ from recsys.config import ExperimentConfig
 
 if TYPE_CHECKING:
     from recsys.data.sequences import SequenceStore, Split
+    from recsys.models import EncoderModel
     from recsys.training.callbacks import EpochRow
     from recsys.training.warm_start import Earlier
 
@@ -56,6 +57,8 @@ def fit_model(
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
+    if getattr(model_config, "song_vectors", None) is not None:
+        _give_song_vectors(model, config, model_config.song_vectors)
     data = TrainingData(store, split.train_end)
     if (earlier := earlier or earlier_model(config, name)) is not None:
         facts = start_from(earlier, config, name, model, data)
@@ -75,3 +78,18 @@ def fit_model(
             **plan,
         ),
     )
+
+
+def _give_song_vectors(model: EncoderModel, config: ExperimentConfig, path: Path) -> None:
+    """Let items begin with the vectors of a file; those without one keep what was drawn."""
+    import torch
+
+    from recsys.data.song_vectors import read_song_vectors
+    from recsys.data.vocabulary import Vocabulary
+    from recsys.schema import ITEM
+
+    items = Vocabulary.load(config.workspace / "prepared" / "items.parquet", ITEM)
+    given = torch.from_numpy(read_song_vectors(path, items, model.width))  # [n_items + 1, D]
+    with torch.no_grad():
+        table: torch.Tensor = model.item_table.weight  # type: ignore[union-attr, assignment]
+        table.copy_(torch.where(given.isnan(), table, given))

@@ -91,6 +91,20 @@ def run_rolling(config: ExperimentConfig, settings: RollingSettings, console: Co
     return directory
 
 
+def run_order_test(config: ExperimentConfig, console: Console) -> Path:
+    """Test what order is worth to one model, after preparing the data and training that model alone."""
+    from pipelines.order_test import asked_model, order_test
+    from pipelines.runs import last_fold
+
+    which = asked_model(config), last_fold(config)
+    steps = [step for stage in ("prepare", "features") for step in plan(config, stage)]
+    steps.append(_model_step("train", _train, config, *which))
+    if config.refit:
+        steps.append(_model_step("train", _refit, config, *which))
+    steps.append(Step("order-test", which[0], lambda: order_test(config, console)))
+    return run_steps(config, steps, console)[-1].directory
+
+
 def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Done]:
     """Run one stage; the ones before it must be finished."""
     return run_steps(config, plan(config, stage), console)

@@ -24,7 +24,7 @@ from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_sett
 from pipelines.warm_start import FACTS, bundle_version, check_warm_start, read_facts
 from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
 from recsys.errors import ArtifactError, ConfigError, RecsysError
-from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
+from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     }
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    if (vectors := getattr(model, "song_vectors", None)) is not None:
+        inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
     warm = bundle_version(config, name)
     return stable_hash(
@@ -69,6 +71,12 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             **({} if warm is None else {"warm_start": warm}),
         }
     )
+
+
+def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"models.{name}.song_vectors: {path} is missing")
+    return file_hash(path)
 
 
 def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> Path:

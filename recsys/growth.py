@@ -198,6 +198,7 @@ class GrownEncoder(EncoderModel):
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
         self.default_query, self.temperature = inner.default_query, inner.temperature
+        self.is_inner_product = inner.is_inner_product
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """See `EncoderModel.hidden`."""
@@ -207,6 +208,15 @@ class GrownEncoder(EncoderModel):
         """Return what the inner model makes of the histories, float [B, D]."""
         return self.inner.encode_sequences(self._read(batch))
 
+    @property
+    def embedding_width(self) -> int:
+        """See `EncoderModel.embedding_width`."""
+        return self.inner.embedding_width
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """See `EncoderModel.embed_lists`."""
+        return self.inner.embed_lists(self._read(batch))
+
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """See `EncoderModel.encode_items`."""
         if items is None:
@@ -215,6 +225,10 @@ class GrownEncoder(EncoderModel):
         known = self.inner.encode_items(torch.where(old, items, PAD))
         new = self.get_buffer("vectors")[torch.where(old, 0, items - self.inner.n_items - 1)]
         return torch.where(old[:, None], known, new)
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`; of known items."""
+        return self.inner.lifted(self._read(batch), count)
 
     def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
         """See `EncoderModel.start`."""
@@ -234,8 +248,6 @@ class GrownScorer(GrownEncoder):
     As both parts are means of known items' with the same weights, so is the score. An item that has a
     vector of its own has the product with that, and beyond it what the item has that it is read as.
     """
-
-    is_inner_product = False
 
     def __init__(
         self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor, weights: Tensor

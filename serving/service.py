@@ -18,7 +18,15 @@ from recsys.bundle import Bundle
 from recsys.errors import DataError
 from recsys.fallback import MODEL
 from recsys.growth import NewItem
-from recsys.recommender import Continuation, Continue, Query, Recommendation
+from recsys.recommender import (
+    Continuation,
+    Continue,
+    FoundPlaylists,
+    PlaylistsForSong,
+    Query,
+    Recommendation,
+    SimilarPlaylists,
+)
 from serving.answers import AnswerLog
 from serving.feature_reader import FeatureReader
 from serving.feature_writer import FeatureWriter
@@ -34,8 +42,8 @@ from serving.worker import Worker
 
 log = logging.getLogger(__name__)
 
-Asked = Query | Continue | SimilarRequest
-Found = Recommendation | Continuation | dict[str, Recommendation]
+Asked = Query | Continue | SimilarRequest | SimilarPlaylists | PlaylistsForSong
+Found = Recommendation | Continuation | FoundPlaylists | dict[str, Recommendation]
 PROBATION: Final = 200
 """First answers of a new model; if it fails too often in them, the one before comes back."""
 FAILURES: Final = 3
@@ -172,7 +180,9 @@ class Service:
             if len(requests) > 1:
                 raise  # the worker asks again for each alone
             self._failed(model, error)
-            return [Answer(*_from_below(model, requests[0]))]
+            if (below := _from_below(model, requests[0])) is None:
+                raise
+            return [Answer(*below)]
         self._answered += len(requests)
         return [Answer(one, model, MODEL, dict(self._stages)) for one in found]
 
@@ -182,6 +192,10 @@ class Service:
         likenesses = iter(model.recommender.similar_batch(alike) if alike else [])
         longer = [r for r in requests if isinstance(r, Continue)]
         continued = iter(model.recommender.continue_lists(longer) if longer else [])
+        lists_like = [r for r in requests if isinstance(r, SimilarPlaylists)]
+        like_lists = iter(model.recommender.similar_playlists(lists_like) if lists_like else [])
+        songs = [r for r in requests if isinstance(r, PlaylistsForSong)]
+        for_songs = iter(model.recommender.playlists_for_song(songs) if songs else [])
         queries = [r for r in requests if isinstance(r, Query)]
         ranked = iter(model.recommender.recommend(queries) if queries else [])
         found: list[Found] = []
@@ -191,6 +205,10 @@ class Service:
                     found.append(next(ranked))
                 case Continue():
                     found.append(next(continued))
+                case SimilarPlaylists():
+                    found.append(next(like_lists))
+                case PlaylistsForSong():
+                    found.append(next(for_songs))
                 case SimilarRequest():
                     found.append(next(likenesses))
         return found
@@ -241,8 +259,8 @@ class Service:
         return reader, writer
 
 
-def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel, str]:
-    """Return what the ladder finds where the model failed, with the rung that it is from."""
+def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel, str] | None:
+    """Return what the ladder finds where the model failed, with the rung; None for playlists as a whole."""
     found: Found
     match request:
         case Query():
@@ -251,4 +269,6 @@ def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel,
             found, rung = model.ladder.continued(request)
         case SimilarRequest():
             found, rung = model.ladder.similar(request.items, request.k)
+        case _:
+            return None
     return found, model, rung

@@ -26,6 +26,7 @@ from recsys.config.experiment import (
     FeastConfig,
     FeaturesConfig,
     IndexConfig,
+    OrderTestConfig,
     PublishConfig,
     RayConfig,
     TrackingConfig,
@@ -37,18 +38,26 @@ from recsys.config.file import (
 )
 from recsys.config.models import (
     ItemKNNConfig,
-    LossConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
     TiSASRecConfig,
-    TrainingConfig,
     UniRecConfig,
+    VotesConfig,
+)
+from recsys.config.playlists import (
+    Seq2SeqConfig,
+    SetModelConfig,
 )
 from recsys.config.section import (
     Section,
+)
+from recsys.config.training import (
+    LossConfig,
+    TrainingConfig,
 )
 from recsys.config.tune import (
     Range,
@@ -68,6 +77,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -75,6 +85,7 @@ __all__ = [
     "ModelConfig",
     "Moment",
     "OnProblem",
+    "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
     "ProblemRules",
@@ -84,12 +95,15 @@ __all__ = [
     "RollingSplit",
     "SASRecConfig",
     "Section",
+    "Seq2SeqConfig",
+    "SetModelConfig",
     "SplitConfig",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

@@ -44,6 +44,9 @@ class SequenceBatch:
         target_sets: the T sets of items to predict after those places; training batches of an
             objective that learns sets, which have no `targets`.
         users: int64 [B]; whose history each sequence is; training batches only.
+        previous: int64 [B, P]; items of the lists that came before each, 0-filled; only for models that
+            read them, and only where the lists are known (not for a history of its own).
+        previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before.
     """
 
     items: Tensor
@@ -56,6 +59,8 @@ class SequenceBatch:
     target_places: Tensor | None = None
     target_sets: ItemSets | None = None
     users: Tensor | None = None
+    previous: Tensor | None = None
+    previous_ages: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)
@@ -87,11 +92,17 @@ class SequenceBatch:
         """Return the newest `n` items of every sequence, newest first, int64 [B, n], 0-filled."""
         if self.items.numel() == 0:
             return torch.zeros(len(self), n, dtype=torch.int64, device=self.items.device)
+        where, there = self.newest_places(n)
+        return torch.where(there, self.items.flatten()[where], 0)
+
+    def newest_places(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return where in R*L the newest `n` events of every sequence are, newest first, int64 [B, n],
+        and which of these there are, bool [B, n].
+        """
         back = torch.arange(n, device=self.last.device)
         length = self.positions.flatten()[self.last.clamp(min=0)] + 1  # [B]
         length = torch.where(self.last < 0, 0, length)
-        where = (self.last[:, None] - back).clamp(min=0)  # [B, n]
-        return torch.where(back < length[:, None], self.items.flatten()[where], 0)
+        return (self.last[:, None] - back).clamp(min=0), back < length[:, None]
 
 
 def pack_rows(lengths: Int64, row_length: int) -> tuple[Int64, Int64, Int64, int]:
