@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from recsys.data.sequences import Int64
-from recsys.decoding.normaliser import Estimate, estimate_of
+from recsys.decoding.normaliser import NO_WINDOWS, Estimate, estimate_of
 from recsys.decoding.rules import Rules
 from recsys.decoding.settings import SearchSettings
 from recsys.decoding.shortlist import Buffer, Catalogue, Closed, Float32, Shortlist
-from recsys.models.generation import GenerationState
+from recsys.models.generation import GenerationState, ReencodedState
 from recsys.schema import PAD
 
 WIDER = 4
@@ -81,8 +81,8 @@ class Scout:
         """Return what may come next [R, C]; list i stands at row `home[i]` of the state."""
         kept = self.kept
         if self.all_scores:
-            found = self._look_at_all(state)
-        elif kept is None or (step % self.settings.refresh == 0 and not kept.complete):
+            return self._look_at_all(state, home)
+        if kept is None or (step % self.settings.refresh == 0 and not kept.complete):
             found = self._look_anew(state)
         else:
             found = self._normalised(state, kept.rescored(self._rescore(state, kept)))
@@ -91,8 +91,9 @@ class Scout:
     def wider(self, state: GenerationState, home: Int64) -> Found:
         """Look again, for more candidates: the rules leave too few of those found."""
         self.k = min(self.k * WIDER, self.most)
-        found = self._look_at_all(state) if self.all_scores else self._look_anew(state)
-        return found.select(home)
+        if self.all_scores:
+            return self._look_at_all(state, home)
+        return self._look_anew(state).select(home)
 
     def follow(self, rows: Int64) -> None:
         """Give every row the candidates of the row `rows` int64 [R'] of the state that it comes from."""
@@ -102,19 +103,25 @@ class Scout:
         if self.outside is not None:
             self.outside = self.outside[torch.from_numpy(rows)]
 
-    def _look_at_all(self, state: GenerationState) -> Found:
-        lists = len(state) // max(1, self.n)
+    def _look_at_all(self, state: GenerationState, home: Int64) -> Found:
+        """Score everything, for a plain product only where a list stands: other rows are repeats."""
+        requests = np.arange(len(state)) // max(1, len(state) // max(1, self.n))
+        if self.catalogue.table is not None:
+            used, home = np.unique(home, return_inverse=True)
+            state = ReencodedState(state.query[torch.from_numpy(used)], NO_WINDOWS)
+            requests = requests[used]
         items, scores, log_z = self.catalogue.search_all(
-            state, self.closed, lists, self.k, self.buffer
+            state, self.closed, requests, self.k, self.buffer
         )
-        shortlist = self._with_always(state, items, scores, lists)
+        shortlist = self._with_always(state, items, scores, requests)
         gains = (shortlist.scores - log_z.numpy()[:, None]).astype(np.float32)
-        return Found(shortlist, gains)
+        return Found(shortlist, gains).select(home)
 
     def _look_anew(self, state: GenerationState) -> Found:
         lists = len(state) // max(1, self.n)
         items, scores = self.catalogue.search(state, self.closed, lists, self.k)
-        self.kept = self._with_always(state, items, scores, lists)
+        requests = np.arange(len(state)) // max(1, lists)
+        self.kept = self._with_always(state, items, scores, requests)
         if self.estimate is not None:
             closed = np.repeat(self.closed_items, lists, axis=0)
             known = np.concatenate([self.kept.known, closed], axis=1)
@@ -144,11 +151,11 @@ class Scout:
         return found
 
     def _with_always(
-        self, state: GenerationState, items: Tensor, scores: Tensor, lists: int
+        self, state: GenerationState, items: Tensor, scores: Tensor, requests: Int64
     ) -> Shortlist:
         """Add what has to be among the candidates, whatever its score."""
         if self.always.shape[1]:
-            extra = np.repeat(self.always, lists, axis=0)
+            extra = self.always[requests]
             logits = self.catalogue.rescore(state, extra)
             logits = logits.masked_fill(torch.from_numpy(extra == PAD), -torch.inf)
             items = torch.cat([items, torch.from_numpy(extra)], dim=1)

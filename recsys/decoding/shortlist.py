@@ -96,11 +96,10 @@ class Closed:
     forbidden: list[Int64]
     allowed: Int64 | None = None
 
-    def of_rows(self, lists: int) -> tuple[Exclusion, Histories]:
-        """Return rule and closed items of N * `lists` rows, those of a request together."""
+    def of_rows(self, requests: Int64) -> tuple[Exclusion, Histories]:
+        """Return rule and closed items of rows, from the request of each, int64 [R]."""
         closed = Histories.from_lists(self.forbidden)
-        rows = np.repeat(np.arange(len(closed)), lists)
-        histories = Histories(closed.values, closed.start[rows], closed.end[rows])
+        histories = Histories(closed.values, closed.start[requests], closed.end[requests])
         return Exclusion(allowed=self.allowed), histories
 
     def n_permitted(self, n_items: int) -> int:
@@ -160,7 +159,7 @@ class Catalogue:
         self, state: GenerationState, closed: Closed, lists: int, k: int
     ) -> tuple[Tensor, Tensor]:
         """Return the k best permitted items of every row and their logits, best first, -1 for none."""
-        exclusion, histories = closed.of_rows(lists)
+        exclusion, histories = closed.of_rows(np.arange(len(state)) // max(1, lists))
         if self.index is None:
             return topk_rows(exclusion.mask_(self.whole(state), histories), k)
         queries = self.logits_of(state.query)
@@ -188,12 +187,15 @@ class Catalogue:
         self,
         state: GenerationState,
         closed: Closed,
-        lists: int,
+        requests: Int64,
         k: int,
         buffer: Buffer | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Do the same over all logits, and return log Z float64 [R], the log-sum of all items', too."""
-        exclusion, histories = closed.of_rows(lists)
+        """Do the same over all logits, and return log Z float64 [R], the log-sum of all items', too.
+
+        `requests` int64 [R] are those of the rows.
+        """
+        exclusion, histories = closed.of_rows(requests)
         items = torch.empty(len(state), k, dtype=torch.int64)
         scores, log_z = torch.empty(len(state), k), torch.empty(len(state), dtype=torch.float64)
         step = block_rows(self.n_items + 1, len(state))
