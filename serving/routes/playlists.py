@@ -38,7 +38,8 @@ router = APIRouter(prefix="/v1/playlists", dependencies=[Depends(may_read)])
 async def continue_list(body: ContinueRequest, request: Request) -> Response:
     """Return several lists that may follow a history, in order, within the rules that are asked for.
 
-    Rules that no list can hold to are refused and named.
+    Rules that no list can hold to are refused and named. If the model fails, `source` names what the lists
+    were made by instead: one for each group, without probabilities.
     """
     service = service_of(request)
     known = None
@@ -49,6 +50,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     if not isinstance(found, Continuation):
         raise TypeError(f"a continuation was answered by {type(found).__name__}")
     request.state.stages = answer.stages
+    service.metrics.sources.labels(answer.source).inc()
     request_id = secrets.token_hex(8)
     if service.answers is not None:
         service.answers.write(
@@ -63,6 +65,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     content = {
         "request_id": request_id,
         "model": answer.model.version,
+        "source": answer.source,
         "history_source": history_source(body, known, found.fallback),
         "lists": lists_of(answer, found),
         "exact": found.exact,

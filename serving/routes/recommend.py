@@ -71,7 +71,10 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
 
 @router.post("/similar", response_model=SimilarResponse, responses=READ)
 async def similar(body: SimilarRequest, request: Request) -> Response:
-    """Return the items most like each of the given ones, by the cosine of their vectors."""
+    """Return the items most like each of the given ones, by the cosine of their vectors.
+
+    If the model fails, `source` names what the lists were made by instead.
+    """
     service = service_of(request)
     answer = await service.ask(body)
     if not isinstance(answer.found, dict):
@@ -84,7 +87,8 @@ async def similar(body: SimilarRequest, request: Request) -> Response:
         for item, found in answer.found.items()
     ]
     request.state.stages = answer.stages
-    head = {"request_id": secrets.token_hex(8), "model": model.version}
+    service.metrics.sources.labels(answer.source).inc()
+    head = {"request_id": secrets.token_hex(8), "model": model.version, "source": answer.source}
     return JSONResponse({**head, "lists": lists, "unknown": unknown})
 
 
