@@ -57,8 +57,8 @@ def run(name: str, given: str, seed: str, work: Path) -> dict[str, Any]:
     arguments = ["run", f"configs/continuation_{name}.yaml", *settings]
     command = [sys.executable, "-m", "pipelines.cli", *arguments, f"output={output}"]
     subprocess.run(command, cwd=ROOT, check=True)
-    reports = output / f"continuation_{name}" / "reports"
-    report = max(reports.iterdir(), key=lambda path: (path / "manifest.json").stat().st_mtime)
+    reports = (output / f"continuation_{name}" / "reports").glob("[!.]*/manifest.json")
+    report = max(reports, key=lambda path: path.stat().st_mtime).parent
     rows = json.loads((report / "metrics.json").read_text())
     tests = json.loads((report / "comparisons.json").read_text())
     manifest = json.loads((report / "manifest.json").read_text())
