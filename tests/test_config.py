@@ -189,7 +189,7 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"flat": {"history": 3}}},
             "models.flat.kind: missing; add one of pop, own_pop, markov, lag_markov, item_knn, "
-            "sasrec, tisasrec, unirec",
+            "sasrec, tisasrec, unirec, seq2seq, set",
         ),
         (
             {"split": {"kind": "leave_on_out"}},

@@ -39,18 +39,25 @@ from recsys.config.file import (
 from recsys.config.models import (
     ItemKNNConfig,
     LagMarkovConfig,
-    LossConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
     TiSASRecConfig,
-    TrainingConfig,
     UniRecConfig,
+    VotesConfig,
+)
+from recsys.config.playlists import (
+    Seq2SeqConfig,
+    SetModelConfig,
 )
 from recsys.config.section import (
     Section,
+)
+from recsys.config.training import (
+    LossConfig,
+    TrainingConfig,
 )
 from recsys.config.tune import (
     Range,
@@ -88,12 +95,15 @@ __all__ = [
     "RollingSplit",
     "SASRecConfig",
     "Section",
+    "Seq2SeqConfig",
+    "SetModelConfig",
     "SplitConfig",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
+from recsys.config.probes import ProbeConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.tune import TuneConfig, check_tune
 
@@ -97,6 +98,17 @@ class OrderTestConfig(Section):
     """A seeded sample of so many; `null` takes all."""
 
 
+class PlaylistsConfig(Section):
+    """The users' lists, to be found by songs and by one another; of learned models."""
+
+    enabled: bool = False
+    """Their vectors and names travel in the bundle."""
+    min_songs: int = Field(2, ge=1)
+    """Shorter lists are left out."""
+    index: IndexConfig = IndexConfig(exact_below=20_000)
+    """How they are searched."""
+
+
 class PublishConfig(Section):
     """What leaves the house."""
 
@@ -104,6 +116,7 @@ class PublishConfig(Section):
     """Model to publish; by default the best on validation NDCG@10."""
     recent_events: int = Field(100, ge=0)
     """Newest events of every user that travel in the bundle."""
+    playlists: PlaylistsConfig = PlaylistsConfig()
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
     guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [
@@ -165,6 +178,10 @@ class ExperimentConfig(Section):
     refit: bool = False
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
+    warm_start: Path | None = None
+    """A bundle from whose model the training of the same kind goes on. Items are known by their ids: those
+    that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
+    those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -174,6 +191,8 @@ class ExperimentConfig(Section):
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
     """What `recsys tune` searches; no other command reads it."""
+    probe: ProbeConfig = ProbeConfig()
+    """What `recsys probe` asks of the learned models' vectors of lists; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -181,6 +200,13 @@ class ExperimentConfig(Section):
     def workspace(self) -> Path:
         """Directory of this experiment's stages, absolute."""
         return (self.output / self.name).absolute()
+
+    def anchored(self) -> ExperimentConfig:
+        """Return the same with absolute paths to what it makes and goes on from: a process of Ray runs in
+        a directory of its own.
+        """
+        warm = None if self.warm_start is None else self.warm_start.absolute()
+        return self.model_copy(update={"output": self.output.absolute(), "warm_start": warm})
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.config.models import SET_OBJECTIVES, Objective
+from recsys.config.training import SET_OBJECTIVES, Objective
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.item_sets import SetRuns
 from recsys.data.recency import Recency
@@ -41,6 +41,7 @@ class TrainingBatches:
             back from the newest training event (drawn anew each epoch); None keeps all.
         seed, rank, world_size: the order is a function of `(seed, epoch)` alone; process `rank` takes
             every `world_size`-th window, and all processes get equally many.
+        users: bool [U], whose windows there are; everybody's by default.
     """
 
     data: TrainingData
@@ -53,13 +54,14 @@ class TrainingBatches:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    users: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def bounds(self) -> tuple[Int64, Int64]:
         """`(start [W], end [W])` of the inputs of all windows; the event at `end` is still a target."""
         begin = self.data.store.offsets[:-1]
         end = self.data.train_end - 1  # the last event is never an input
-        keep = end > begin
+        keep = end > begin if self.users is None else (end > begin) & self.users
         begin, end = begin[keep], end[keep]
         if self.windows == "last":
             return np.maximum(begin, end - self.max_length), end

@@ -10,6 +10,8 @@ from recsys.config import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    Seq2SeqConfig,
+    SetModelConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
@@ -53,3 +55,11 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.unirec import UniRec
 
             return UniRec(config, n_items)
+        case Seq2SeqConfig():
+            from recsys.models.playlists.seq2seq import Seq2Seq
+
+            return Seq2Seq(config, n_items)
+        case SetModelConfig():
+            from recsys.models.sets.model import SetModel
+
+            return SetModel(config, n_items)
