@@ -85,7 +85,7 @@ demo's."""
 RUN = [
     path
     for path in CONFIGS
-    if not path.stem.startswith(("unirec", "playlists")) or path.stem in LEARNED
+    if not path.stem.startswith(("unirec", "playlists", "continuation")) or path.stem in LEARNED
 ]
 """The others mean data that another configuration means as well."""
 
