@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     config = Seq2SeqConfig(width=options.width, hidden=options.hidden, max_length=options.songs)
     model = Seq2Seq(config, options.catalogue).eval()
     lists = made_lists(options)
+    busy = os.getloadavg()[0]
     began, cpu = time.perf_counter(), time.process_time()
     vectors = embedded(model, lists, options.threads)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -81,6 +83,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "embedding_cpu_seconds": round(cpu, 2),
         "lists_per_second": round(len(lists) / seconds, 1),
         "index_seconds": round(built, 2),
+        "load_before": round(busy, 2),
         **found,
     }
     return {
