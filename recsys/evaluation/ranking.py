@@ -158,9 +158,9 @@ class _Scorer:
         batch = pack_histories(self.store, begin, self.targets.start[part], self.model.max_length)
         if self.previous is None:
             return batch
-        items, ages = self.previous.items(users.astype(np.int64), self.model.reads_previous)
-        before = {"previous": torch.from_numpy(items), "previous_ages": torch.from_numpy(ages)}
-        return replace(batch, **before)
+        found = self.previous.items(users.astype(np.int64), self.model.reads_previous)
+        items, ages = (torch.from_numpy(each) for each in found)
+        return replace(batch, previous=items, previous_ages=ages)
 
     def _check(self, finite: Tensor, part: slice) -> None:
         if bool(finite.all()):

@@ -74,8 +74,10 @@ def shuffled_items(batch: SequenceBatch, way: Way, seed: int) -> Tensor:
 def _signature(items: Int64, positions: Int64, starts: npt.NDArray[np.bool_]) -> Int64:
     """Return for every place a number that its whole history makes, int64 [P]."""
     mixed = seeded_hash(0, items, positions).astype(np.uint64)
-    total = np.add.reduceat(mixed, np.flatnonzero(starts))  # wraps around, which is as good
-    return total[np.cumsum(starts) - 1].astype(np.int64)
+    total: npt.NDArray[np.uint64] = np.add.reduceat(
+        mixed, np.flatnonzero(starts)
+    )  # wraps around, which is as good
+    return np.asarray(total[np.cumsum(starts) - 1], dtype=np.int64)
 
 
 def movable(

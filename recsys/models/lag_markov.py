@@ -74,7 +74,9 @@ class LagMarkov(CountingModel):
         items = np.asarray(data.store.items[places])
         by_list = worth_by_order(data, config.half_life)
         worth = by_list[users] * Recency(data, config.recency_half_life).worth(places)
-        share = _shares(self.n_items, np.bincount(items, worth, self.n_items + 1))
+        share = _shares(
+            self.n_items, np.bincount(items, worth, self.n_items + 1).astype(np.float64)
+        )
         self._keep(self._evidence(users, items, worth, share), share)
         if config.previous:
             found = gap_evidence(data, config.previous, by_list, config.half_life)
