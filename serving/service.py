@@ -154,6 +154,10 @@ class Service:
             self.ledger.remove_item(item_id)
             self.renew_catalogue()
 
+    def is_deleted(self, user: str) -> bool:
+        """Tell whether a user was deleted: then its list is none that is found."""
+        return self.ledger is not None and self.ledger.is_deleted(user)
+
     def observe(self, stage: str, seconds: float) -> None:
         """Record a stage of the batch at work; called in the worker's thread."""
         self.metrics.observe_stage(stage, seconds)
