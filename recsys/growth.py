@@ -209,6 +209,15 @@ class GrownEncoder(EncoderModel):
         """Return what the inner model makes of the histories, float [B, D]."""
         return self.inner.encode_sequences(self._read(batch))
 
+    @property
+    def embedding_width(self) -> int:
+        """See `EncoderModel.embedding_width`."""
+        return self.inner.embedding_width
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """See `EncoderModel.embed_lists`."""
+        return self.inner.embed_lists(self._read(batch))
+
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """See `EncoderModel.encode_items`."""
         if items is None:

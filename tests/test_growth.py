@@ -13,6 +13,7 @@ from recsys.bundle import Bundle, load_bundle
 from recsys.config import (
     IndexConfig,
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     PopularityConfig,
@@ -32,7 +33,7 @@ LIKE_TWO = NewItem("new", {"title": "A new one"}, like=("i07", "i20"), weights=(
 
 @pytest.fixture(
     scope="module",
-    params=[SASREC, MarkovConfig(), ItemKNNConfig(), PopularityConfig()],
+    params=[SASREC, MarkovConfig(), LagMarkovConfig(), ItemKNNConfig(), PopularityConfig()],
     ids=lambda c: c.kind,
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:

@@ -26,6 +26,7 @@ from recsys.config.experiment import (
     FeastConfig,
     FeaturesConfig,
     IndexConfig,
+    OrderTestConfig,
     PublishConfig,
     RayConfig,
     TrackingConfig,
@@ -37,19 +38,26 @@ from recsys.config.file import (
 )
 from recsys.config.models import (
     ItemKNNConfig,
-    LossConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
     TiSASRecConfig,
-    TrainingConfig,
     UniRecConfig,
     VotesConfig,
 )
+from recsys.config.playlists import (
+    Seq2SeqConfig,
+    SetModelConfig,
+)
 from recsys.config.section import (
     Section,
+)
+from recsys.config.training import (
+    LossConfig,
+    TrainingConfig,
 )
 from recsys.config.tune import (
     Range,
@@ -69,6 +77,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -76,6 +85,7 @@ __all__ = [
     "ModelConfig",
     "Moment",
     "OnProblem",
+    "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
     "ProblemRules",
@@ -85,6 +95,8 @@ __all__ = [
     "RollingSplit",
     "SASRecConfig",
     "Section",
+    "Seq2SeqConfig",
+    "SetModelConfig",
     "SplitConfig",
     "TiSASRecConfig",
     "TrackingConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from recsys.config.models import ModelConfig, TiSASRecConfig, UniRecConfig
+from recsys.config.models import LagMarkovConfig, ModelConfig, TiSASRecConfig, UniRecConfig
 from recsys.errors import ConfigError
 from recsys.schema import Clock
 
@@ -34,6 +34,11 @@ def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
         yield (
             f"{place}recency_half_life is {half_life:g} days, but times of different users say nothing "
             "of which is newer; leave it out"
+        )
+    if isinstance(config, LagMarkovConfig) and config.previous:
+        yield (
+            f"previous is {config.previous}, but times of different lists say nothing of which came "
+            "before; leave it out"
         )
     if isinstance(config, TiSASRecConfig) and clock == "none":
         yield "kind is tisasrec, which attends by times; use sasrec"

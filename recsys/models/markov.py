@@ -47,7 +47,7 @@ class Markov(CountingModel):
         users, places = data.places()
         items = np.asarray(data.store.items[places])
         by_age = Recency(data, self.recency_half_life).worth(places)
-        worth = _by_order(data, self.half_life)[users] * by_age
+        worth = worth_by_order(data, self.half_life)[users] * by_age
         matrix = count_pairs(
             users, items, self.n_items + 1, self.reach, lambda _, later, lag: worth[later] / lag
         )
@@ -62,7 +62,7 @@ class Markov(CountingModel):
         return vote_scores(recent, weight, matrix, self.fill, items)
 
 
-def _by_order(data: TrainingData, half_life: float | None) -> Float64:
+def worth_by_order(data: TrainingData, half_life: float | None) -> Float64:
     """Return what a transition of each user counts: 1, or 0.5 ** (age / half_life), float64 [U]."""
     worth = np.ones(data.store.n_users)
     if half_life is None:
