@@ -88,10 +88,10 @@ class Question:
 
 def questions() -> list[Question]:
     """Return all that is asked, the quick ones first."""
-    return [*_alone(), *_planted("compact", COMPACT), *_nothing("compact", COMPACT)] + [
-        *_planted("published", {}),
-        *_nothing("published", {}),
-    ]
+    asked = list(_alone())
+    for form, base in (("compact", COMPACT), ("published", {})):
+        asked += [*_planted(form, base), *_nothing(form, base)]
+    return asked
 
 
 def _alone() -> Iterator[Question]:
