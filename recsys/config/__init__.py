@@ -50,6 +50,9 @@ from recsys.config.models import (
 from recsys.config.section import (
     Section,
 )
+from recsys.config.text import (
+    TextConfig,
+)
 from recsys.config.tune import (
     Range,
     TuneConfig,
@@ -85,6 +88,7 @@ __all__ = [
     "SASRecConfig",
     "Section",
     "SplitConfig",
+    "TextConfig",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
