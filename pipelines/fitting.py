@@ -9,7 +9,7 @@ from pipelines.statistics import training_statistics
 from recsys.config import ExperimentConfig
 
 if TYPE_CHECKING:
-    from recsys.data.sequences import SequenceStore, Split
+    from recsys.data.sequences import SequenceStore, Split, TrainingData
     from recsys.training.callbacks import EpochRow
 
 
@@ -22,6 +22,25 @@ def open_data(
     store = SequenceStore.load(config.workspace / "features" / "sequences")
     split = Split.load(config.workspace / "prepared" / "splits" / fold)
     return store, split.refitted() if refit else split
+
+
+def training_data(
+    config: ExperimentConfig, name: str, fold: str, store: SequenceStore, split: Split
+) -> TrainingData:
+    """Return what a model may learn from: training events, and the texts that it reads."""
+    from recsys.data.sequences import TrainingData
+
+    model: Any = config.models[name]
+    sentences = vectors = None
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import open_sentences
+
+        sentences = open_sentences(config, fold)
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import open_vectors
+
+        vectors = open_vectors(config, model.item_vectors, fold)
+    return TrainingData(store, split.train_end, sentences, vectors)
 
 
 def fit_model(
@@ -40,8 +59,8 @@ def fit_model(
     """
     import torch
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import EncoderModel, build_model
+    from recsys.models.item_table import read_texts
     from recsys.runtime import derive_seed
     from recsys.training.fit import FitPlan, fit
 
@@ -51,6 +70,8 @@ def fit_model(
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
+    data = training_data(config, name, fold, store, split)
+    read_texts(model, data)
     if getattr(model_config, "needs_statistics", False):
         plan["statistics"] = training_statistics(config, fold, refit)
     return fit(
@@ -58,7 +79,7 @@ def fit_model(
         FitPlan(
             training=model_config.training,
             evaluation=config.evaluation,
-            data=TrainingData(store, split.train_end),
+            data=data,
             validation=None if refit else split.validation,
             directory=directory,
             seed=config.seed,

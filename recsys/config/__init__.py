@@ -36,6 +36,7 @@ from recsys.config.file import (
     parse_config,
 )
 from recsys.config.models import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LossConfig,
     MarkovConfig,
@@ -43,6 +44,7 @@ from recsys.config.models import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     TrainingConfig,
     UniRecConfig,
@@ -51,7 +53,10 @@ from recsys.config.section import (
     Section,
 )
 from recsys.config.text import (
+    ItemVectors,
     TextConfig,
+    TextItems,
+    TextVotes,
 )
 from recsys.config.tune import (
     Range,
@@ -61,6 +66,7 @@ from recsys.config.tune import (
 )
 
 __all__ = [
+    "BagOfTokensConfig",
     "ContinuationSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -71,6 +77,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "ItemVectors",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -89,6 +96,9 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TextConfig",
+    "TextItems",
+    "TextVectorsConfig",
+    "TextVotes",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",

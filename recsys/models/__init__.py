@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from recsys.config import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
@@ -36,6 +38,14 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.item_knn import ItemKNN
 
             return ItemKNN(config, n_items)
+        case BagOfTokensConfig():
+            from recsys.models.bag_of_tokens import BagOfTokens
+
+            return BagOfTokens(config, n_items)
+        case TextVectorsConfig():
+            from recsys.models.text_vectors import TextVectors
+
+            return TextVectors(config, n_items)
         case SASRecConfig():
             from recsys.models.sasrec import SASRec
 
