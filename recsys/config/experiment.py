@@ -75,6 +75,9 @@ class EvaluationConfig(Section):
     level: float = Field(0.95, gt=0, lt=1)
     head_share: float = Field(0.2, gt=0, lt=1)
     """The most popular share of items is `head`, the rest with training events `tail`."""
+    among_cold: bool = False
+    """Also rank the targets whose items have no training events among such items alone: the slice
+    `item cold, among cold`."""
     baseline: str | None = None
     """Model that all others are tested against; by default all pairs."""
     splits: Annotated[

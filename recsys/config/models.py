@@ -48,12 +48,17 @@ class MarkovConfig(Section):
 
 
 class ItemKNNConfig(Section):
-    """Cosine item-to-item neighbours over users, weighted by the age of the history event."""
+    """Item-to-item neighbours by common users or by order, weighted by the age of the history event."""
 
     kind: Literal["item_knn"] = "item_knn"
     neighbours: int = Field(100, ge=1)
     history: int = Field(50, ge=1)
     shrinkage: float = Field(10.0, ge=0)
+    pairs: Literal["users", "following"] = "users"
+    """What makes items alike: the same users had them, or the one followed the other."""
+    reach: int = Field(50, ge=1)
+    """`following`: training events up to this far apart make a pair, each 1 / distance^`fading`."""
+    fading: float = Field(0.5, ge=0)
     decay: float = Field(1.0, gt=0, le=1)
     """Weight of each step into the past."""
     text: TextVotes | None = None

@@ -16,7 +16,9 @@ from pipelines.ray_session import ray_session
 from pipelines.text import build_sentences, learned_items, open_sentences, wants_sentences
 from pipelines.text_vectors import build_text_vectors, open_vectors, vectors_key
 from pipelines.train import run_key
-from recsys.config import ExperimentConfig, ItemVectors
+from recsys.config import ExperimentConfig, ItemVectors, LeaveOneOutSplit
+from recsys.data.cold import choose_cold
+from recsys.data.sequences import SequenceStore, Split
 from recsys.errors import DataError
 from recsys.manifest import read_manifest
 
@@ -145,6 +147,31 @@ def test_the_key_of_a_run_knows_the_texts_that_its_model_reads(
     build_sentences(other)
     build_text_vectors(other)
     assert all(run_key(other, name) != before[name] for name in MODELS)
+
+
+def test_cold_items_have_no_event_before_the_test(
+    built: Callable[..., ExperimentConfig], tiny_events: pl.DataFrame
+) -> None:
+    ids = ids_of(tiny_events)
+    plain = built("plain", catalogue(ids)).model_copy(update={"split": LeaveOneOutSplit()})
+    cold = plain.model_copy(
+        update={"name": "cold", "split": LeaveOneOutSplit(cold_items=0.25), "models": {}}
+    )
+    for config in (plain, cold):
+        prepare(config)
+        build_features(config)
+    chosen = choose_cold(len(ids), 0.25, seed=0)
+    store = SequenceStore.load(cold.workspace / "features" / "sequences")
+    split = Split.load(cold.workspace / "prepared" / "splits" / "main")
+    before = Split.load(plain.workspace / "prepared" / "splits" / "main")
+    tested = np.zeros(store.n_events, dtype=bool)
+    tested[split.test.start] = True
+    assert not chosen[store.items[~tested]].any()
+    assert chosen[store.items[tested]].any()
+    assert split.test.user.tolist() == before.test.user.tolist()
+    theirs = SequenceStore.load(plain.workspace / "features" / "sequences")
+    assert store.items[split.test.start].tolist() == theirs.items[before.test.start].tolist()
+    assert not learned_items(cold, "main")[chosen].any()
 
 
 def test_texts_are_made_where_a_model_reads_them() -> None:
