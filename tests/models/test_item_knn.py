@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recsys.config import ItemKNNConfig
 from recsys.data.batches import batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
-from recsys.models import item_knn
+from recsys.models import build_model, item_knn
+from recsys.models.following import FollowingPairs
 from recsys.models.item_knn import ItemKNN
 
 
