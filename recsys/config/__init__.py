@@ -26,6 +26,7 @@ from recsys.config.experiment import (
     FeastConfig,
     FeaturesConfig,
     IndexConfig,
+    OrderTestConfig,
     PublishConfig,
     RayConfig,
     TrackingConfig,
@@ -38,7 +39,7 @@ from recsys.config.file import (
 from recsys.config.models import (
     BagOfTokensConfig,
     ItemKNNConfig,
-    LossConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
@@ -46,8 +47,12 @@ from recsys.config.models import (
     SASRecConfig,
     TextVectorsConfig,
     TiSASRecConfig,
-    TrainingConfig,
     UniRecConfig,
+    VotesConfig,
+)
+from recsys.config.playlists import (
+    Seq2SeqConfig,
+    SetModelConfig,
 )
 from recsys.config.section import (
     Section,
@@ -57,6 +62,10 @@ from recsys.config.text import (
     TextConfig,
     TextItems,
     TextVotes,
+)
+from recsys.config.training import (
+    LossConfig,
+    TrainingConfig,
 )
 from recsys.config.tune import (
     Range,
@@ -78,6 +87,7 @@ __all__ = [
     "IndexConfig",
     "ItemKNNConfig",
     "ItemVectors",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -85,6 +95,7 @@ __all__ = [
     "ModelConfig",
     "Moment",
     "OnProblem",
+    "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
     "ProblemRules",
@@ -94,6 +105,8 @@ __all__ = [
     "RollingSplit",
     "SASRecConfig",
     "Section",
+    "Seq2SeqConfig",
+    "SetModelConfig",
     "SplitConfig",
     "TextConfig",
     "TextItems",
@@ -104,6 +117,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

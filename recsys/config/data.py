@@ -80,6 +80,9 @@ class DataConfig(Section):
     """strptime pattern of text times that are not ISO 8601."""
     basket_minutes: float | None = Field(None, gt=0)
     """Without a basket_id column: events of a user within this many minutes' slot share a basket."""
+    list_minutes: float | None = Field(None, gt=0)
+    """With `kind: lists`: what a user (station, room) has within this many minutes' slot is a list of
+    its own, named by the user and the slot's beginning."""
     ties: Literal["input", "shuffle"] = "input"
     """Order of events of one user at one time: as in the input, or shuffled with the seed."""
     on_problem: ProblemRules = ProblemRules()
@@ -140,6 +143,8 @@ class ContinuationSplit(_Split):
     hide: Literal["last", "random"] = "last"
     hidden: float = Field(0.5, gt=0, lt=1)
     """Share of each such list that is hidden, at least one item, leaving at least one."""
+    given: int | None = Field(None, ge=0)
+    """Instead of a share: so many items are given (0: none at all); a list with no more is not asked."""
 
 
 def _kind_by_default(value: Any) -> Any:

@@ -170,7 +170,7 @@ def metric_rows(name: str, ranked: RankedTargets, ground: Ground) -> list[Metric
 def target_values(ranked: RankedTargets, ground: Ground) -> tuple[list[Key], Float64]:
     """Return the metrics that every target has a value of: `(names and cut-offs [M], [T, M])`."""
     ks = ground.config.ks
-    columns = target_metrics(ranked.ranks, ranked.offsets, ks)
+    columns = target_metrics(ranked.ranks, ranked.offsets, ks, ranked.order)
     for k, bits in novelty(ranked.top, ks, ground.item_counts).items():
         columns["novelty", k] = bits
     if ground.item_vectors is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from recsys.config import (
     BagOfTokensConfig,
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    Seq2SeqConfig,
+    SetModelConfig,
     TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
@@ -34,6 +37,10 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.markov import Markov
 
             return Markov(config, n_items)
+        case LagMarkovConfig():
+            from recsys.models.lag_markov import LagMarkov
+
+            return LagMarkov(config, n_items)
         case ItemKNNConfig():
             from recsys.models.item_knn import ItemKNN
 
@@ -58,3 +65,11 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.unirec import UniRec
 
             return UniRec(config, n_items)
+        case Seq2SeqConfig():
+            from recsys.models.playlists.seq2seq import Seq2Seq
+
+            return Seq2Seq(config, n_items)
+        case SetModelConfig():
+            from recsys.models.sets.model import SetModel
+
+            return SetModel(config, n_items)
