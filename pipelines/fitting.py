@@ -11,7 +11,7 @@ from pipelines.warm_start import FACTS, earlier_model, start_from
 from recsys.config import ExperimentConfig
 
 if TYPE_CHECKING:
-    from recsys.data.sequences import SequenceStore, Split
+    from recsys.data.sequences import SequenceStore, Split, TrainingData
     from recsys.models import EncoderModel
     from recsys.training.callbacks import EpochRow
     from recsys.training.warm_start import Earlier
@@ -26,6 +26,25 @@ def open_data(
     store = SequenceStore.load(config.workspace / "features" / "sequences")
     split = Split.load(config.workspace / "prepared" / "splits" / fold)
     return store, split.refitted() if refit else split
+
+
+def training_data(
+    config: ExperimentConfig, name: str, fold: str, store: SequenceStore, split: Split
+) -> TrainingData:
+    """Return what a model may learn from: training events, and the texts that it reads."""
+    from recsys.data.sequences import TrainingData
+
+    model: Any = config.models[name]
+    sentences = vectors = None
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import open_sentences
+
+        sentences = open_sentences(config, fold)
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import open_vectors
+
+        vectors = open_vectors(config, model.item_vectors, fold)
+    return TrainingData(store, split.train_end, sentences, vectors)
 
 
 def fit_model(
@@ -46,8 +65,8 @@ def fit_model(
     """
     import torch
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import EncoderModel, build_model
+    from recsys.models.item_table import read_texts
     from recsys.runtime import derive_seed
     from recsys.training.fit import FitPlan, fit
 
@@ -57,9 +76,10 @@ def fit_model(
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
+    data = training_data(config, name, fold, store, split)
+    read_texts(model, data)
     if getattr(model_config, "song_vectors", None) is not None:
         _give_song_vectors(model, config, model_config.song_vectors)
-    data = TrainingData(store, split.train_end)
     if (earlier := earlier or earlier_model(config, name)) is not None:
         facts = start_from(earlier, config, name, model, data)
         directory.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.fitting import fit_model, open_data
+from pipelines.fitting import fit_model, open_data, training_data
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
@@ -55,6 +55,7 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     }
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    inputs |= _text_inputs(config, model)
     if (vectors := getattr(model, "song_vectors", None)) is not None:
         inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
@@ -71,6 +72,20 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             **({} if warm is None else {"warm_start": warm}),
         }
     )
+
+
+def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:
+    """Return the keys of what a model reads of the items' texts."""
+    found = {}
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import SENTENCES
+
+        found[SENTENCES] = read_manifest(config.workspace / SENTENCES)["key"]
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import TEXT_VECTORS, source_key
+
+        found[TEXT_VECTORS] = source_key(config, model.item_vectors)
+    return found
 
 
 def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
@@ -268,7 +283,6 @@ def count_model(settings: dict[str, Any]) -> None:
 
     from safetensors.torch import save_file
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import CountingModel, build_model
 
     config, work = parse_config(settings["config"]), Path(settings["directory"])
@@ -277,7 +291,7 @@ def count_model(settings: dict[str, Any]) -> None:
     if not isinstance(model, CountingModel):
         raise TypeError(f"{type(model).__name__} is not fitted by counting")
     began = time.perf_counter()
-    model.fit(TrainingData(store, split.train_end))
+    model.fit(training_data(config, settings["name"], settings["fold"], store, split))
     metrics = {"train_seconds": time.perf_counter() - began}
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, work / WEIGHTS)

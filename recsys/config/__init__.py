@@ -37,6 +37,7 @@ from recsys.config.file import (
     parse_config,
 )
 from recsys.config.models import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LagMarkovConfig,
     MarkovConfig,
@@ -44,6 +45,7 @@ from recsys.config.models import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
     VotesConfig,
@@ -54,6 +56,12 @@ from recsys.config.playlists import (
 )
 from recsys.config.section import (
     Section,
+)
+from recsys.config.text import (
+    ItemVectors,
+    TextConfig,
+    TextItems,
+    TextVotes,
 )
 from recsys.config.training import (
     LossConfig,
@@ -67,6 +75,7 @@ from recsys.config.tune import (
 )
 
 __all__ = [
+    "BagOfTokensConfig",
     "ContinuationSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -77,6 +86,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "ItemVectors",
     "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
@@ -98,6 +108,10 @@ __all__ = [
     "Seq2SeqConfig",
     "SetModelConfig",
     "SplitConfig",
+    "TextConfig",
+    "TextItems",
+    "TextVectorsConfig",
+    "TextVotes",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",

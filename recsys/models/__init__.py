@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.config import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LagMarkovConfig,
     MarkovConfig,
@@ -12,6 +13,7 @@ from recsys.config import (
     SASRecConfig,
     Seq2SeqConfig,
     SetModelConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
@@ -43,6 +45,14 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.item_knn import ItemKNN
 
             return ItemKNN(config, n_items)
+        case BagOfTokensConfig():
+            from recsys.models.bag_of_tokens import BagOfTokens
+
+            return BagOfTokens(config, n_items)
+        case TextVectorsConfig():
+            from recsys.models.text_vectors import TextVectors
+
+            return TextVectors(config, n_items)
         case SASRecConfig():
             from recsys.models.sasrec import SASRec
 
