@@ -122,16 +122,28 @@ class TextEncoder(nn.Module):
                 x = block(x, mask, real)
         return x
 
-    def encode(self, batch: TokenBatch) -> Tensor:
-        """Return the vectors of the sequences, float [B, D], those of like length computed together."""
+    def encode(self, batch: TokenBatch, *, cached: bool = False) -> Tensor:
+        """Return the vectors of the sequences, float [B, D], those of like length computed together.
+
+        With `cached` they are computed without a trace and, when their gradients are known, once more,
+        bucket by bucket and with the same dropout. So memory is that of one bucket however many
+        sequences there are, and the gradients are the same (GradCache, arXiv 2101.06983).
+        """
         if len(batch) == 0:
             return self.words.weight.new_zeros(0, self.config.width)
         order = torch.argsort(batch.lengths, stable=True)
-        parts = [
-            self(batch.select(order[part]))[:, 0]
-            for part in buckets(batch.lengths[order].tolist(), self.config.bucket_tokens)
-        ]
+        parts = []
+        for part in buckets(batch.lengths[order].tolist(), self.config.bucket_tokens):
+            some = batch.select(order[part])
+            if cached and torch.is_grad_enabled():
+                parts.append(checkpoint(self._encode, some, use_reentrant=False))
+            else:
+                parts.append(self._encode(some))
         return torch.cat(parts)[torch.argsort(order)]  # [B, D]
+
+    def _encode(self, batch: TokenBatch) -> Tensor:
+        vectors: Tensor = self(batch)[:, 0]
+        return vectors
 
     def _masks(self, batch: TokenBatch) -> tuple[Tensor | None, Tensor | None]:
         """Return what tokens see, and which places are real: each None where that is all."""
