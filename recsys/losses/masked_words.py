@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from recsys.models.recformer.tokens import TokenBatch
+from recsys.data.item_sentences import SentenceBatch
 
 MASKED: Final = 0.8
 RANDOM: Final = 0.1
@@ -33,13 +33,13 @@ class MaskedWords:
         tokens: int64 [M], what they were, row by row.
     """
 
-    batch: TokenBatch
+    batch: SentenceBatch
     chosen: Tensor
     tokens: Tensor
 
 
 def hide_words(
-    batch: TokenBatch,
+    batch: SentenceBatch,
     share: float,
     mask_id: int,
     vocabulary: tuple[int, int],
@@ -48,7 +48,7 @@ def hide_words(
     """Return the batch with hidden words.
 
     Args:
-        batch: with `word_starts`.
+        batch: sentences.
         share: expected share of the real tokens that are hidden.
         mask_id: the token that stands for a hidden one.
         vocabulary: `(first, end)` of the ids from which random tokens are drawn.
@@ -64,10 +64,8 @@ def hide_words(
     return MaskedWords(hidden, chosen, ids[chosen])
 
 
-def choose_words(batch: TokenBatch, share: float, generator: torch.Generator) -> Tensor:
+def choose_words(batch: SentenceBatch, share: float, generator: torch.Generator) -> Tensor:
     """Return which tokens are hidden, bool [B, L]: whole words, `share` of the real tokens expected."""
-    if batch.word_starts is None:
-        raise ValueError("whole words are hidden, but the tokens do not say where words begin")
     real = batch.real
     real[:, 0] = False  # CLS
     starts = batch.word_starts & real

@@ -13,9 +13,9 @@ import torch.multiprocessing
 from torch import Tensor
 
 from recsys.config.text_encoder import TextEncoderConfig
+from recsys.data.item_sentences import SentenceBatch
 from recsys.losses.contrastive import in_batch_contrast
 from recsys.models.recformer.encoder import TextEncoder
-from recsys.models.recformer.tokens import TokenBatch
 
 APART = torch.tensor([1, 2])
 
@@ -86,7 +86,9 @@ def gradients(cached: bool, **settings: Any) -> tuple[Tensor, list[Tensor]]:
         rng = torch.Generator().manual_seed(seed)
         ids = torch.randint(3, 40, (24, 32), generator=rng)
         ones = torch.ones_like(ids)
-        parts.append(encoder.encode(TokenBatch(ids, ones, ones, lengths), cached=cached))
+        parts.append(
+            encoder.encode(SentenceBatch(ids, ones, ones, ones.bool(), lengths), cached=cached)
+        )
     loss = in_batch_contrast(*parts, torch.arange(24), 0.05)
     loss.backward()
     return loss.detach(), [p.grad for p in encoder.parameters() if p.grad is not None]

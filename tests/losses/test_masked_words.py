@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from recsys.data.item_sentences import SentenceBatch
 from recsys.losses.masked_words import choose_words, hide_words
-from recsys.models.recformer.tokens import TokenBatch
 
 CLS, PAD, MASK, SHARE = 2, 0, 3, 0.15
 
 
-def words(rows: int, length: int, real: int, width: int) -> TokenBatch:
+def words(rows: int, length: int, real: int, width: int) -> SentenceBatch:
     """Sequences of `real` tokens in words of `width`, padded to `length`."""
     ids = torch.full((rows, length), PAD)
     ids[:, 0] = CLS
@@ -21,7 +21,7 @@ def words(rows: int, length: int, real: int, width: int) -> TokenBatch:
     starts = torch.zeros(rows, length, dtype=torch.bool)
     starts[:, 1:real:width] = True
     zero = torch.zeros_like(ids)
-    return TokenBatch(ids, zero, zero, torch.full((rows,), real), starts)
+    return SentenceBatch(ids, zero, zero, starts, torch.full((rows,), real))
 
 
 def generator() -> torch.Generator:
@@ -44,7 +44,6 @@ def test_words_are_hidden_whole() -> None:
 
 def test_a_sequence_that_is_cut_amid_a_word_and_one_without_words() -> None:
     batch = words(300, 12, 9, 4)
-    assert batch.word_starts is not None
     batch.word_starts[:, 1] = False  # the first token is what is left of a word
     assert choose_words(batch, SHARE, generator())[:, 1].any()
     alone = replace(batch, lengths=torch.ones_like(batch.lengths))
@@ -66,8 +65,3 @@ def test_equal_generators_hide_equal_words() -> None:
     batch = words(20, 31, 31, 2)
     one, other = (hide_words(batch, SHARE, MASK, (100, 200), generator()) for _ in range(2))
     assert torch.equal(one.batch.ids, other.batch.ids)
-
-
-def test_tokens_that_do_not_say_where_words_begin_are_refused() -> None:
-    with pytest.raises(ValueError, match="where words begin"):
-        choose_words(replace(words(1, 5, 5, 1), word_starts=None), SHARE, generator())

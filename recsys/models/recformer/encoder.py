@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recsys.config.text_encoder import TextEncoderConfig
-from recsys.models.recformer.tokens import TokenBatch
+from recsys.data.item_sentences import SentenceBatch
 
 TYPES = 4
 
@@ -108,7 +108,7 @@ class TextEncoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def forward(self, batch: TokenBatch) -> Tensor:
+    def forward(self, batch: SentenceBatch) -> Tensor:
         """Return the last block's vectors of all places, float [B, L, D]; those of padding are noise."""
         places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
         x = self.words(batch.ids) + self.places(places)
@@ -122,7 +122,7 @@ class TextEncoder(nn.Module):
                 x = block(x, mask, real)
         return x
 
-    def encode(self, batch: TokenBatch, *, cached: bool = False) -> Tensor:
+    def encode(self, batch: SentenceBatch, *, cached: bool = False) -> Tensor:
         """Return the vectors of the sequences, float [B, D], those of like length computed together.
 
         With `cached` they are computed without a trace and, when their gradients are known, once more,
@@ -141,11 +141,11 @@ class TextEncoder(nn.Module):
                 parts.append(self._encode(some))
         return torch.cat(parts)[torch.argsort(order)]  # [B, D]
 
-    def _encode(self, batch: TokenBatch) -> Tensor:
+    def _encode(self, batch: SentenceBatch) -> Tensor:
         vectors: Tensor = self(batch)[:, 0]
         return vectors
 
-    def _masks(self, batch: TokenBatch) -> tuple[Tensor | None, Tensor | None]:
+    def _masks(self, batch: SentenceBatch) -> tuple[Tensor | None, Tensor | None]:
         """Return what tokens see, and which places are real: each None where that is all."""
         length = batch.ids.shape[1]
         padded = bool((batch.lengths < length).any())

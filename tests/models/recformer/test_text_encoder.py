@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ import torch
 from torch import Tensor
 
 from recsys.config.text_encoder import TextEncoderConfig
+from recsys.data.item_sentences import SentenceBatch
 from recsys.errors import ArtifactError
 from recsys.models.recformer.checkpoints import load_checkpoint, read_encoder_config
 from recsys.models.recformer.encoder import TextEncoder, buckets
-from recsys.models.recformer.tokens import TokenBatch
 
 LENGTHS = [37, 12, 1, 30]
 VOCABULARY = 50
 
 
-def token_batch(lengths: list[int] = LENGTHS, pad: int = 1, seed: int = 0) -> TokenBatch:
+def token_batch(lengths: list[int] = LENGTHS, pad: int = 1, seed: int = 0) -> SentenceBatch:
     rng = torch.Generator().manual_seed(seed)
     shape = (len(lengths), max(lengths))
     counts = torch.tensor(lengths)
@@ -29,10 +30,11 @@ def token_batch(lengths: list[int] = LENGTHS, pad: int = 1, seed: int = 0) -> To
     zero = torch.zeros(shape, dtype=torch.int64)
     types = torch.randint(1, 3, shape, generator=rng)
     items = torch.randint(1, 6, shape, generator=rng)
-    return TokenBatch(
+    return SentenceBatch(
         ids=torch.where(real, ids, pad),
         item_positions=torch.where(real, items, zero),
         types=torch.where(real, types, 3),
+        word_starts=real,
         lengths=counts,
     )
 
@@ -59,7 +61,7 @@ def saved_longformer(directory: Path, window: int = 8) -> Any:
     return model
 
 
-def longformer_outputs(model: Any, batch: TokenBatch) -> Tensor:
+def longformer_outputs(model: Any, batch: SentenceBatch) -> Tensor:
     everywhere = torch.zeros_like(batch.ids)
     everywhere[:, 0] = 1
     answer = model(batch.ids, attention_mask=batch.real.long(), global_attention_mask=everywhere)
@@ -176,9 +178,7 @@ def test_a_token_is_seen_inside_the_window_and_by_cls_alone() -> None:
     encoder, batch = small(window=8), token_batch([32])
     other = batch.ids.clone()
     other[0, 20] = (other[0, 20] - 2) % (VOCABULARY - 3) + 3
-    changed = encoder(batch) != encoder(
-        TokenBatch(other, batch.item_positions, batch.types, batch.lengths)
-    )
+    changed = encoder(batch) != encoder(replace(batch, ids=other))
     assert changed.any(2)[0].nonzero().flatten().tolist() == [0, *range(16, 25)]
 
 
