@@ -107,7 +107,7 @@ class TokenStore:
                 f"tokens of tokenizer {more.tokenizer_hash[:8]} cannot join those of tokenizer "
                 f"{self.tokenizer_hash[:8]}; tokenise them again"
             )
-        joined = {
+        joined: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(more, name)])
             for name in ("tokens", "types", "word_starts")
         }
