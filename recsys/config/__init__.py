@@ -42,6 +42,7 @@ from recsys.config.models import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     TiSASRecConfig,
     TrainingConfig,
@@ -50,6 +51,7 @@ from recsys.config.models import (
 from recsys.config.section import (
     Section,
 )
+from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.tune import (
     Range,
     TuneConfig,
@@ -81,10 +83,12 @@ __all__ = [
     "PublishConfig",
     "Range",
     "RayConfig",
+    "RecformerConfig",
     "RollingSplit",
     "SASRecConfig",
     "Section",
     "SplitConfig",
+    "TextEncoderConfig",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",

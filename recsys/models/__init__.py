@@ -8,6 +8,7 @@ from recsys.config import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     TiSASRecConfig,
     UniRecConfig,
@@ -48,3 +49,7 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.unirec import UniRec
 
             return UniRec(config, n_items)
+        case RecformerConfig():
+            from recsys.models.recformer.model import Recformer
+
+            return Recformer(config, n_items)

@@ -108,6 +108,13 @@ class TextEncoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
+    def resize(self, vocabulary: int) -> None:
+        """Draw a table of so many words, unless there are as many already."""
+        if self.words.num_embeddings != vocabulary:
+            device = self.words.weight.device
+            self.words = nn.Embedding(vocabulary, self.config.width, device=device)
+            nn.init.normal_(self.words.weight, std=0.02)
+
     def forward(self, batch: SentenceBatch) -> Tensor:
         """Return the last block's vectors of all places, float [B, L, D]; those of padding are noise."""
         places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
