@@ -51,6 +51,9 @@ from recsys.config.models import (
 from recsys.config.section import (
     Section,
 )
+from recsys.config.text import (
+    TextConfig,
+)
 from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.tune import (
     Range,
@@ -88,6 +91,7 @@ __all__ = [
     "SASRecConfig",
     "Section",
     "SplitConfig",
+    "TextConfig",
     "TextEncoderConfig",
     "TiSASRecConfig",
     "TrackingConfig",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
 from recsys.config.section import NAME, Count, Section
+from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
 
 
@@ -150,6 +151,8 @@ class ExperimentConfig(Section):
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
     features: FeaturesConfig = FeaturesConfig()
+    text: TextConfig = TextConfig()
+    """The items' sentences, made where a model reads texts."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     publish: PublishConfig = PublishConfig()

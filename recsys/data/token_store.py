@@ -8,6 +8,7 @@ a usable text. What the tokens mean says the tokenizer, whose hash the store car
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -121,11 +122,12 @@ class TokenStore:
             **joined,
         )
 
-    def save(self, directory: Path) -> None:
-        """Write the arrays as .npy files and the rest as JSON."""
+    def save(self, directory: Path, there: Sequence[str] = ()) -> None:
+        """Write the arrays (but for those that are `there` already) as .npy files, the rest as JSON."""
         directory.mkdir(parents=True, exist_ok=True)
         for name in _ARRAYS:
-            np.save(directory / f"{name}.npy", getattr(self, name))
+            if name not in there:
+                np.save(directory / f"{name}.npy", getattr(self, name))
         facts = {name: getattr(self, name) for name in _FACTS}
         (directory / TOKEN_META).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
