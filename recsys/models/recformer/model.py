@@ -23,56 +23,33 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from recsys.config import RecformerConfig
-from recsys.data.batches import SequenceBatch
-from recsys.data.item_sentences import history_sentences
-from recsys.data.sequences import Int64
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
-from recsys.models.contract import EncoderModel
 from recsys.models.recformer.encoder import TextEncoder
-from recsys.models.recformer.text_vectors import text_vectors
+from recsys.models.recformer.ranker import SentenceRanker, item_vectors
 
 SENTENCES: Final = "sentences."
 """Before the names of a token store's parts in the state."""
 
 
-class Recformer(EncoderModel):
+class Recformer(SentenceRanker):
     """Encodes histories and items by what is written about them."""
 
     item_vectors: Tensor  # float [N + 1, D], unit length
 
     def __init__(self, config: RecformerConfig, n_items: int) -> None:
-        super().__init__(n_items, config.encoder.width)
+        super().__init__(TextEncoder(config.encoder, vocabulary=1), n_items, None)
         self.config = config
-        self.max_length = config.encoder.max_items
         self.temperature = config.temperature
-        self.encoder = TextEncoder(config.encoder, vocabulary=1)
         self.item_encoder = TextEncoder(config.encoder, vocabulary=1).requires_grad_(False)
         self.register_buffer("item_vectors", torch.zeros(n_items + 1, self.width))
-        self._sentences: TokenStore | None = None
-
-    @property
-    def sentences(self) -> TokenStore:
-        """The tokens of the catalogue."""
-        if self._sentences is None:
-            raise ArtifactError(
-                "the model has no item sentences yet; load its weights, or give it the catalogue's tokens"
-            )
-        return self._sentences
 
     def set_sentences(self, sentences: TokenStore) -> None:
         """Give the model its catalogue; the encoders' word tables are drawn anew if they do not fit."""
-        if sentences.n_items != self.n_items:
-            raise ArtifactError(
-                f"the model is of {self.n_items} items, but the sentences are of {sentences.n_items}; "
-                "use those of the same prepared data"
-            )
-        self._sentences = sentences
-        for encoder in (self.encoder, self.item_encoder):
-            encoder.resize(sentences.vocabulary_size)
+        super().set_sentences(sentences)
+        self.item_encoder.resize(sentences.vocabulary_size)
         self.item_encoder.requires_grad_(False)
 
     def refresh_items(self) -> None:
@@ -89,38 +66,11 @@ class Recformer(EncoderModel):
             ArtifactError: the sentences are of another tokenizer.
         """
         self._check_tokenizer(sentences)
-        vectors = text_vectors(self.item_encoder, sentences)  # [R, D]
-        rows = torch.from_numpy(np.array(sentences.rows, dtype=np.int64)).to(vectors.device)
-        found = vectors[rows]  # [M + 1, D]
-        found[0] = 0.0
-        return found
+        return item_vectors(self.item_encoder, sentences)
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return item vectors, float [C, D]."""
         return self.item_vectors.clone() if items is None else self.item_vectors[items]
-
-    def encode_sequences(self, batch: SequenceBatch) -> Tensor:
-        """Return one vector per sequence, float [B, D]; an empty one gets `default_query`."""
-        last = batch.last.cpu().numpy()
-        some = np.flatnonzero(last >= 0)
-        queries = self.default_query.expand(len(batch), -1).clone()  # [B, D]
-        if len(some):
-            rows = torch.from_numpy(some).to(queries.device)
-            queries = queries.index_copy(0, rows, self._encode(batch, last[some]).to(queries.dtype))
-        return queries
-
-    def hidden(self, batch: SequenceBatch) -> Tensor:
-        """Return a query vector for every place, float [R, L, D].
-
-        The encoder sees a history from both sides, so every place is the encoding of a history of its
-        own, and this costs as much. Training asks for one place of a history only.
-        """
-        places = np.flatnonzero(batch.segments.flatten().cpu().numpy())
-        out = self.default_query.new_zeros(batch.items.numel(), self.width)
-        if len(places):
-            rows = torch.from_numpy(places).to(out.device)
-            out = out.index_copy(0, rows, self._encode(batch, places).to(out.dtype))
-        return out.unflatten(0, batch.items.shape)
 
     def encode_histories(
         self, histories: Sequence[Sequence[int]], more: TokenStore | None = None
@@ -139,25 +89,9 @@ class Recformer(EncoderModel):
             raise DataError(
                 f"histories have items {items.min()} to {items.max()}; there are 1 to {sentences.n_items}"
             )
-        vectors = self._encode_runs(sentences, items, end - lengths, end)
+        vectors = self._encode(self._histories(sentences, items, end - lengths, end))
         empty = torch.from_numpy(lengths == 0).to(vectors.device)
         return torch.where(empty[:, None], self.default_query, vectors)
-
-    def _encode(self, batch: SequenceBatch, places: Int64) -> Tensor:
-        """Return the vectors of the histories that end at flat places of a batch, float [P, D]."""
-        items = batch.items.flatten().cpu().numpy()
-        begin = places - batch.positions.flatten().cpu().numpy()[places]
-        return self._encode_runs(self.sentences, items, begin, places + 1)
-
-    def _encode_runs(
-        self, sentences: TokenStore, items: np.ndarray[Any, Any], begin: Int64, end: Int64
-    ) -> Tensor:
-        config = self.config.encoder
-        batch = history_sentences(
-            sentences, items, begin, end, max_items=config.max_items, max_tokens=config.max_tokens
-        )
-        vectors = self.encoder.encode(batch.to(self.default_query.device))
-        return F.normalize(vectors.float(), dim=-1)
 
     def _check_tokenizer(self, sentences: TokenStore) -> None:
         own = self.sentences.tokenizer_hash
