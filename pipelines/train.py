@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,14 @@ from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
-from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
+from recsys.config import (
+    ExperimentConfig,
+    RayConfig,
+    TrainingConfig,
+    check_clock,
+    dump_config,
+    parse_config,
+)
 from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
@@ -159,16 +166,46 @@ def _check_clock(config: ExperimentConfig, name: str) -> None:
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
+    model = _model_config(config, settings["name"])
+    epochs = settings["epochs"] or planned_epochs(model)
+    run_workers(
+        train_worker, settings, config.ray, model.training, epochs, f"train {settings['name']}"
+    )
+
+
+def planned_epochs(model: Any) -> int:
+    """Return how many epochs a model's training has, if nothing stops it early."""
+    stages = {"two": 2, "second": 1, "none": 0}[getattr(model, "stages", "second")]
+    return stages * int(model.training.epochs)
+
+
+def run_workers(
+    worker: Callable[[dict[str, Any]], None],
+    settings: dict[str, Any],
+    ray_config: RayConfig,
+    training: TrainingConfig,
+    epochs: int,
+    title: str,
+) -> None:
+    """Run a training in the processes of a Ray Train group, its progress shown.
+
+    Args:
+        worker: what each process does, with `settings`; their `directory` is the stage's.
+        settings: plain values.
+        ray_config: how many processes, and where.
+        training: which device they need.
+        epochs: how many are planned.
+        title: of the progress, and of errors.
+    """
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    training = _model_config(config, settings["name"]).training
-    resources = worker_resources(config.ray, training.device, ray.cluster_resources())
+    resources = worker_resources(ray_config, training.device, ray.cluster_resources())
     trainer = TorchTrainer(
-        train_worker,
+        worker,
         train_loop_config=settings,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.ray.train_workers,
+            num_workers=ray_config.train_workers,
             use_gpu=resources["GPU"] > 0,
             resources_per_worker=resources,
         ),
@@ -176,12 +213,11 @@ def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
             name="ray", storage_path=str(Path(settings["directory"]) / "ray")
         ),
     )
-    epochs = settings["epochs"] or training.epochs
     try:
-        with follow_epochs(Path(settings["directory"]), epochs, f"train {settings['name']}"):
+        with follow_epochs(Path(settings["directory"]), epochs, title):
             trainer.fit()
     except Exception as error:
-        known = known_cause(error, settings["name"])
+        known = known_cause(error, title)
         if known is None:
             raise
         raise known from error
@@ -222,7 +258,7 @@ def worker_resources(ray: RayConfig, device: str, available: Mapping[str, float]
     return needed
 
 
-def known_cause(error: BaseException, name: str) -> RecsysError | None:
+def known_cause(error: BaseException, title: str) -> RecsysError | None:
     """Return the error for people that stopped a training, whichever process it was in, or None.
 
     The other processes fail as well, by the silence of the first.
@@ -233,7 +269,7 @@ def known_cause(error: BaseException, name: str) -> RecsysError | None:
     known = next((cause for cause in causes if isinstance(cause, RecsysError)), None)
     if known is None and any(isinstance(cause, RayActorError) for cause in causes):
         return RecsysError(
-            f"train {name}: a training process died, most likely for want of memory; run the same "
+            f"{title}: a training process died, most likely for want of memory; run the same "
             "command again and it goes on after the last finished epoch; a lower training.batch_size "
             "or ray.train_workers needs less"
         )
@@ -280,7 +316,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     work = Path(settings["directory"])
-    tracker = _join_tracking(settings) if rank == 0 else None
+    tracker = join_tracking(settings) if rank == 0 else None
     rows = fit_model(
         parse_config(settings["config"]),
         settings["name"],
@@ -288,8 +324,8 @@ def train_worker(settings: dict[str, Any]) -> None:
         work / CHECKPOINTS,
         refit=settings["refit"],
         epochs=settings["epochs"],
-        on_epoch=partial(_on_epoch, work, tracker),
-        trainer=_data_parallel() if world_size > 1 else None,
+        on_epoch=partial(tell_epoch, work, tracker),
+        trainer=data_parallel() if world_size > 1 else None,
         rank=rank,
         world_size=world_size,
     )
@@ -299,14 +335,14 @@ def train_worker(settings: dict[str, Any]) -> None:
         _write_record(work, rows)
 
 
-def _on_epoch(work: Path, tracker: Tracker | None, row: dict[str, float]) -> None:
+def tell_epoch(work: Path, tracker: Tracker | None, row: dict[str, float]) -> None:
     """Tell whoever waits for this training, and the tracking server, about an epoch."""
     record_epoch(work, row)
     if tracker is not None:
         tracker.log_epoch(row, int(row["epoch"]))
 
 
-def _data_parallel() -> dict[str, Any]:
+def data_parallel() -> dict[str, Any]:
     """Return the Trainer's arguments that join this process to its Ray Train group."""
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
@@ -318,7 +354,8 @@ def _data_parallel() -> dict[str, Any]:
     }
 
 
-def _join_tracking(settings: dict[str, Any]) -> Tracker | None:
+def join_tracking(settings: dict[str, Any]) -> Tracker | None:
+    """Return a tracker that goes on with the stage's run, or None."""
     if settings["tracking"] is None:
         return None
     tracker = Tracker(TrackerSettings(**settings["tracking"]))

@@ -33,7 +33,9 @@ from recsys.config.experiment import (
 from recsys.config.file import (
     dump_config,
     load_config,
+    load_pretrain_config,
     parse_config,
+    parse_pretrain_config,
 )
 from recsys.config.models import (
     ItemKNNConfig,
@@ -48,6 +50,7 @@ from recsys.config.models import (
     TrainingConfig,
     UniRecConfig,
 )
+from recsys.config.pretrain import PretrainConfig
 from recsys.config.section import (
     Section,
 )
@@ -82,6 +85,7 @@ __all__ = [
     "OnProblem",
     "OwnPopularityConfig",
     "PopularityConfig",
+    "PretrainConfig",
     "ProblemRules",
     "PublishConfig",
     "Range",
@@ -102,6 +106,8 @@ __all__ = [
     "check_clock",
     "dump_config",
     "load_config",
+    "load_pretrain_config",
     "parse_config",
+    "parse_pretrain_config",
     "setting_of",
 ]

@@ -1,4 +1,4 @@
-"""Weights of local Hugging Face checkpoints as weights of `TextEncoder`.
+"""Weights of pre-trainings and of local Hugging Face checkpoints as weights of `TextEncoder`.
 
 Understood are Longformer, whose first token attends by projections of its own, and BERT, RoBERTa and
 their like (MiniLM), whose projections are then copied for it where the encoder's are `separate`. Read
@@ -18,14 +18,18 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys.config.text_encoder import TextEncoderConfig
 from recsys.errors import ArtifactError
+from recsys.manifest import file_hash, stable_hash
 from recsys.models.recformer.encoder import TYPES, TextEncoder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+ENCODER_FACTS, ENCODER_WEIGHTS = "encoder.json", "encoder.safetensors"
+"""Files of a pre-training's directory, which also holds its tokenizer."""
+SHAPE: Final = ("width", "blocks", "heads", "inner", "window", "global_projections", "norm_eps")
 FIRST_PLACE: Final = {"bert": 0, "longformer": None, "roberta": None, "xlm-roberta": None}
 """Where position embeddings begin; None: after the padding token's id."""
 PARTS: Final = {
@@ -170,10 +174,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     file = directory / WEIGHTS
     if not file.is_file():
         raise ArtifactError(f"{file} is missing; save the checkpoint as safetensors")
-    try:
-        found = load_file(file)
-    except SafetensorError as error:
-        raise ArtifactError(f"{file} is damaged ({error}); copy the checkpoint again") from error
+    found = _read_tensors(file)
     prefixes = ("longformer.", "roberta.", "bert.")
     tensors = {}
     for name, value in found.items():
@@ -182,3 +183,85 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     if "embeddings.word_embeddings.weight" not in tensors:
         raise ArtifactError(f"{file} has no embeddings.word_embeddings.weight; it is no encoder's")
     return tensors
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise ArtifactError(f"{file} is damaged ({error}); copy the checkpoint again") from error
+    return tensors
+
+
+def save_pretrained(encoder: TextEncoder, tokenizer_hash: str, directory: Path) -> None:
+    """Write an encoder and what it is, for `load_pretrained`."""
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()
+    }
+    save_file(state, directory / ENCODER_WEIGHTS)
+    facts = {
+        "encoder": encoder.config.model_dump(mode="json"),
+        "vocabulary": encoder.words.num_embeddings,
+        "tokenizer_hash": tokenizer_hash,
+    }
+    (directory / ENCODER_FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def load_pretrained(encoder: TextEncoder, tokenizer_hash: str, directory: Path) -> None:
+    """Fill an encoder with the weights of a pre-training, or else of a Hugging Face checkpoint.
+
+    An encoder that reads less than the pre-trained one (`max_tokens`, `max_items`) takes the first of
+    its places.
+
+    Args:
+        encoder: of the sentences' vocabulary.
+        tokenizer_hash: of the sentences; that of a Hugging Face checkpoint is not known, there the size
+            of the vocabulary must do.
+        directory: of either.
+
+    Raises:
+        ArtifactError: there is neither, or it is of another shape or tokenizer; both sides are named.
+    """
+    file = directory / ENCODER_FACTS
+    if not file.is_file():
+        load_checkpoint(encoder, directory)
+        return
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    if facts["tokenizer_hash"] != tokenizer_hash:
+        raise ArtifactError(
+            f"{file}: the weights are of tokenizer {facts['tokenizer_hash'][:8]}, the sentences of "
+            f"tokenizer {tokenizer_hash[:8]}; set text.tokenizer to {directory}"
+        )
+    own, its = encoder.config.model_dump(), facts["encoder"]
+    wrong = [f"{name} {own[name]} and not {its[name]}" for name in SHAPE if own[name] != its[name]]
+    wrong += [
+        f"{name} {own[name]} and not at most {its[name]}"
+        for name in ("max_tokens", "max_items")
+        if own[name] > its[name]
+    ]
+    if wrong:
+        raise ArtifactError(
+            f"{file} is of another shape than the encoder, which has {', '.join(wrong)}; set the "
+            "model's `encoder` to that of the pre-training"
+        )
+    tensors = _read_tensors(directory / ENCODER_WEIGHTS)
+    tensors["places.weight"] = tensors["places.weight"][: encoder.config.max_tokens]
+    tensors["item_places.weight"] = tensors["item_places.weight"][: encoder.config.max_items + 1]
+    encoder.load_state_dict(tensors)
+
+
+def checkpoint_hash(directory: Path) -> str:
+    """Return a sha256 of the weights and of what says what they are, or `ArtifactError`."""
+    own = directory / ENCODER_FACTS
+    files = (
+        (own, directory / ENCODER_WEIGHTS)
+        if own.is_file()
+        else (directory / CONFIG, directory / WEIGHTS)
+    )
+    for file in files:
+        if not file.is_file():
+            raise ArtifactError(
+                f"{directory} holds neither a finished pre-training nor a Hugging Face checkpoint "
+                f"({file.name} is missing); run `recsys pretrain`, or set `pretrained` to another one"
+            )
+    return stable_hash([file_hash(file) for file in files])
