@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sentences_of import ring_store
 
 from recsys.config import (
     ItemKNNConfig,
@@ -12,13 +13,16 @@ from recsys.config import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
+    TextEncoderConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.models import CountingModel, EncoderModel, Model, build_model
+from recsys.models.recformer.model import Recformer
 from recsys.models.unirec import UniRec
 
 N_ITEMS, HOUR = 30, 3600
@@ -54,6 +58,9 @@ CONFIGS: dict[str, ModelConfig] = {
     "unirec_apart": UniRecConfig(
         width=8, max_length=7, block="prenorm", separate_interval=True, item_bias=True
     ),
+    "recformer": RecformerConfig(
+        encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7)
+    ),
 }
 HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]
 
@@ -87,6 +94,9 @@ def ready(config: ModelConfig) -> Model:
         built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
         built.is_rare[1::2] = True
         built.injected.fill_(0.7)
+    if isinstance(built, Recformer):
+        built.set_sentences(ring_store(N_ITEMS))
+        built.refresh_items()
     return built
 
 

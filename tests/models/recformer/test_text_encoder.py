@@ -14,7 +14,13 @@ from torch import Tensor
 from recsys.config.text_encoder import TextEncoderConfig
 from recsys.data.item_sentences import SentenceBatch
 from recsys.errors import ArtifactError
-from recsys.models.recformer.checkpoints import load_checkpoint, read_encoder_config
+from recsys.models.recformer.checkpoints import (
+    checkpoint_hash,
+    load_checkpoint,
+    load_pretrained,
+    read_encoder_config,
+    save_pretrained,
+)
 from recsys.models.recformer.encoder import TextEncoder, buckets
 
 LENGTHS = [37, 12, 1, 30]
@@ -202,3 +208,28 @@ def test_buckets_hold_all_in_order_and_waste_little() -> None:
         assert len(some) <= 16 or len(some) * max(some) - sum(some) <= len(some) * max(some) / 4
     assert buckets([], 10) == []
     assert buckets([7, 70], 10) == [slice(0, 1), slice(1, 2)]
+
+
+@torch.no_grad()
+def test_pretrained_weights_come_back_also_to_an_encoder_that_reads_less(tmp_path: Path) -> None:
+    encoder, batch = small(blocks=2), token_batch([20, 7])
+    save_pretrained(encoder, "ab" * 32, tmp_path)
+    for limits in ({}, {"max_tokens": 30, "max_items": 10}):
+        copy = TextEncoder(encoder.config.model_copy(update=limits), VOCABULARY).eval()
+        load_pretrained(copy, "ab" * 32, tmp_path)
+        assert torch.equal(copy.encode(batch), encoder.encode(batch))
+    before = checkpoint_hash(tmp_path)
+    save_pretrained(small(blocks=2, dropout=0.2), "ab" * 32, tmp_path)
+    assert checkpoint_hash(tmp_path) != before
+
+
+def test_pretrained_weights_of_another_shape_or_tokenizer_are_refused(tmp_path: Path) -> None:
+    save_pretrained(small(), "ab" * 32, tmp_path)
+    with pytest.raises(
+        ArtifactError, match=r"tokenizer abababab.*tokenizer cdcdcdcd.*text\.tokenizer"
+    ):
+        load_pretrained(small(), "cd" * 32, tmp_path)
+    with pytest.raises(ArtifactError, match=r"encoder\.json.*blocks 2 and not 1.*max_tokens 70"):
+        load_pretrained(small(blocks=2, max_tokens=70), "ab" * 32, tmp_path)
+    with pytest.raises(ArtifactError, match="neither a finished pre-training nor"):
+        checkpoint_hash(tmp_path / "nowhere")
