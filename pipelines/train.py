@@ -98,6 +98,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             "fold": fold,
             "refit": refit,
             "epochs": best_epochs(config, name, fold) if refit else None,
+            "stage_epochs": best_stage_epochs(config, name, fold) if refit else None,
             "directory": str(work),
             "tracking": None if tracker.run_id is None else asdict(joined),
         }
@@ -135,6 +136,13 @@ def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:
         )
     best = read_manifest(directory)["metrics"].get("best_epoch")
     return None if best is None else int(best) + 1
+
+
+def best_stage_epochs(config: ExperimentConfig, name: str, fold: str) -> list[int] | None:
+    """Return the same for each stage of a training in stages; None for one without."""
+    metrics = read_manifest(run_directory(config, name, fold))["metrics"]
+    found = [metrics.get(f"stage_{stage}_epochs") for stage in (1, 2)]
+    return None if None in found else [int(epochs) for epochs in found]
 
 
 def _start_tracking(config: ExperimentConfig, title: str, key: str, work: Path) -> Tracker:
@@ -324,6 +332,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         work / CHECKPOINTS,
         refit=settings["refit"],
         epochs=settings["epochs"],
+        stage_epochs=settings["stage_epochs"],
         on_epoch=partial(tell_epoch, work, tracker),
         trainer=data_parallel() if world_size > 1 else None,
         rank=rank,
@@ -369,10 +378,29 @@ def _write_record(work: Path, rows: list[dict[str, float]]) -> None:
     metrics = {
         "train_seconds": seconds,
         "validation_seconds": sum(row.get("validation_seconds", 0.0) for row in rows),
-        "events_per_second": sum(r["events_per_second"] * r["seconds"] for r in rows) / seconds,
-        "padding_share": rows[-1]["padding_share"],
     }
+    if learned := [
+        row for row in rows if "loss" in row
+    ]:  # none in a model that is used as it comes
+        events = sum(row["events_per_second"] * row["seconds"] for row in learned)
+        metrics |= {"events_per_second": events / seconds}
+        metrics |= {"padding_share": learned[-1]["padding_share"]}
     if validated := [row for row in rows if "ndcg@10" in row]:  # none in a refit
         best = max(validated, key=lambda row: row["ndcg@10"])
         metrics |= {"best_epoch": best["epoch"], "best_validation_ndcg@10": best["ndcg@10"]}
+        metrics |= _stage_epochs(rows, best)
     (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(rows)}))
+
+
+def _stage_epochs(rows: list[dict[str, float]], best: dict[str, float]) -> dict[str, float]:
+    """Return how many epochs of each stage led to the best one; nothing for a training without stages.
+
+    Stage two begins from the best epoch of stage one, whose later epochs led nowhere.
+    """
+    if "stage" not in best:
+        return {}
+    first = [row for row in rows if row["stage"] == 1]
+    judged = [row for row in first if "ndcg@10" in row]
+    led = max(judged, key=lambda row: row["ndcg@10"])["epoch"] + 1 if judged else 0.0
+    second = best["epoch"] - len(first) + 1 if best["stage"] == 2 else 0.0
+    return {"stage_1_epochs": led, "stage_2_epochs": second}

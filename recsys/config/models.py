@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -113,6 +113,9 @@ class TrainingConfig(Section):
     """How a learned model is fitted."""
 
     epochs: int = Field(30, ge=1)
+    users: float = Field(1.0, gt=0, le=1)
+    """Share of the users, drawn by the seed, whose events are learned from and validate: how good is
+    the model where there are few? All users are tested."""
     batch_size: int = Field(128, ge=1)
     """Sequences per step and process."""
     windows: Literal["last", "all"] = "all"
@@ -359,6 +362,7 @@ class RecformerConfig(Section):
     """What cosines are divided by in the loss; `training.loss.temperature` is not read."""
     training: TrainingConfig = TrainingConfig(lr=5e-5, schedule="linear")
     """Epochs and patience are those of each stage; an epoch has one prefix of every user."""
+    needs_sentences: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecformerConfig:

@@ -153,7 +153,6 @@ def _module(model: Recformer, plan: FitPlan, counts: Int64, *, refresh: bool) ->
         plan.data,
         model.max_length,
         training.batch_size,
-        trains=plan.trains,
         seed=derive_seed(plan.seed, int(refresh)),
         rank=plan.rank,
         world_size=plan.world_size,

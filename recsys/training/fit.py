@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as lightning
 import torch
 import torch.distributed as distributed
@@ -66,7 +65,6 @@ class FitPlan:
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         stage_epochs: the epochs of each stage of a training in stages, as `epochs` for one.
-        trains: bool [U], whose events a training on pairs learns from; all by default.
         rank, world_size: this process among those that train together, each on its own windows; but
             for what is random, their result is that of one process with `world_size` times the batch.
     """
@@ -84,7 +82,6 @@ class FitPlan:
     world_size: int = 1
     statistics: TrainingStatistics | None = None
     stage_epochs: tuple[int, int] | None = None
-    trains: npt.NDArray[np.bool_] | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
