@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.statistics import training_statistics
 from recsys.config import ExperimentConfig
+from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
-    from recsys.data.sequences import SequenceStore, Split
+    from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
+    from recsys.models.recformer.model import Recformer
     from recsys.training.callbacks import EpochRow
+    from recsys.training.fit import FitPlan
 
 
 def open_data(
@@ -42,6 +45,7 @@ def fit_model(
 
     from recsys.data.sequences import TrainingData
     from recsys.models import EncoderModel, build_model
+    from recsys.models.recformer.model import Recformer
     from recsys.runtime import derive_seed
     from recsys.training.fit import FitPlan, fit
 
@@ -51,17 +55,52 @@ def fit_model(
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
+    data, validation = TrainingData(store, split.train_end), split.validation
+    if model_config.training.users < 1:
+        data, validation = some_users(config, name, data, validation)
     if getattr(model_config, "needs_statistics", False):
         plan["statistics"] = training_statistics(config, fold, refit)
-    return fit(
-        model,
-        FitPlan(
-            training=model_config.training,
-            evaluation=config.evaluation,
-            data=TrainingData(store, split.train_end),
-            validation=None if refit else split.validation,
-            directory=directory,
-            seed=config.seed,
-            **plan,
-        ),
+    whole = FitPlan(
+        training=model_config.training,
+        evaluation=config.evaluation,
+        data=data,
+        validation=None if refit else validation,
+        directory=directory,
+        seed=config.seed,
+        **plan,
     )
+    if isinstance(model, Recformer):
+        return fit_recformer(config, fold, model, whole)
+    return fit(model, whole)
+
+
+def fit_recformer(
+    config: ExperimentConfig, fold: str, model: Recformer, plan: FitPlan
+) -> list[EpochRow]:
+    """Fine-tune a text encoder on the fold's sentences, from its pre-trained weights if it has such."""
+    from pipelines.text import open_sentences
+    from recsys.models.recformer.checkpoints import load_pretrained
+    from recsys.training.finetune import finetune
+
+    sentences = open_sentences(config, fold)
+    model.set_sentences(sentences)
+    if model.config.pretrained is not None:
+        load_pretrained(model.encoder, sentences.tokenizer_hash, model.config.pretrained)
+    return finetune(model, plan)
+
+
+def some_users(
+    config: ExperimentConfig, name: str, data: TrainingData, validation: Targets
+) -> tuple[TrainingData, Targets]:
+    """Return the training events and the validation targets of the configured share of the users."""
+    from recsys.data.user_share import chosen_users, events_of, targets_of
+    from recsys.runtime import derive_seed
+
+    model: Any = config.models[name]
+    if getattr(model, "needs_statistics", False):
+        raise ConfigError(
+            f"models.{name}.training.users is {model.training.users}, but the model reads statistics, "
+            "which are of the events of all users; set users to 1"
+        )
+    users = chosen_users(data, model.training.users, derive_seed(config.seed, 5))
+    return events_of(data, users), targets_of(validation, users)

@@ -23,6 +23,7 @@ from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from recsys.config import (
     ExperimentConfig,
+    ModelConfig,
     RayConfig,
     TrainingConfig,
     check_clock,
@@ -62,10 +63,15 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
     learned = hasattr(model, "training")
+    described = model.model_dump(mode="json")
+    if (pretrained := getattr(model, "pretrained", None)) is not None:
+        from recsys.models.recformer.checkpoints import checkpoint_hash
+
+        described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
     return stable_hash(
         {
             "inputs": inputs,
-            "model": model.model_dump(mode="json"),
+            "model": described,
             "fold": fold,
             "seed": config.seed if learned else None,
             "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
@@ -82,7 +88,9 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     run without, which must be finished.
     """
     # Ray's training workers run in a directory of their own.
-    config = config.model_copy(update={"output": config.output.absolute()})
+    config = config.model_copy(
+        update={"output": config.output.absolute(), "models": _absolute(config.models)}
+    )
     directory = run_directory(config, name, fold, refit=refit)
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
@@ -124,6 +132,16 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             **record,
         )
     return directory
+
+
+def _absolute(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """Return the models' configurations with absolute paths of pre-trained weights."""
+    found = {}
+    for name, model in models.items():
+        path = getattr(model, "pretrained", None)
+        changes = {} if path is None else {"pretrained": path.absolute()}
+        found[name] = model.model_copy(update=changes)
+    return found
 
 
 def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:
