@@ -182,27 +182,19 @@ def _train(
     tracker = Tracker(tracker_settings(config, "pretrain"))
     tracker.start_run(config.training.model_dump(mode="json"), {"stage": "pretrain", **code_tags()})
     joined = replace(tracker.settings, run_id=tracker.run_id)
+    # Ray's training workers run in a directory of their own.
+    start = None if config.start is None else config.start.absolute()
+    homes = {n: d.model_copy(update={"output": d.output.absolute()}) for n, d in domains.items()}
     settings = {
-        "config": config.model_dump(mode="json"),
-        "domains": {name: domain.model_dump(mode="json") for name, domain in domains.items()},
+        "config": config.model_copy(update={"start": start}).model_dump(mode="json"),
+        "domains": {name: domain.model_dump(mode="json") for name, domain in homes.items()},
         "sentences": str(config.workspace / SENTENCES),
         "directory": str(work),
         "tracking": None if tracker.run_id is None else asdict(joined),
     }
-    settings["domains"] = {
-        name: {**raw, "output": str(domains[name].output.absolute())}
-        for name, raw in settings["domains"].items()
-    }
-    settings["config"]["start"] = None if config.start is None else str(config.start.absolute())
     with ray_session(config.ray):
-        run_workers(
-            pretrain_worker,
-            settings,
-            config.ray,
-            config.training,
-            config.training.epochs,
-            "pretrain",
-        )
+        training = config.training
+        run_workers(pretrain_worker, settings, config.ray, training, training.epochs, "pretrain")
     shutil.rmtree(work / "ray", ignore_errors=True)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     history = json.loads((work / HISTORY).read_text())

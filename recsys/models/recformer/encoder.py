@@ -61,7 +61,10 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, H, L, D / H]
+        rows, length, width = x.shape
+        return x.view(rows, length, self.heads, width // self.heads).transpose(
+            1, 2
+        )  # [B, H, L, D / H]
 
 
 class Block(nn.Module):
@@ -140,7 +143,8 @@ class TextEncoder(nn.Module):
                 x = checkpoint(block, x, mask, real, use_reentrant=False)
             else:
                 x = block(x, mask, real)
-        return x
+        out: Tensor = x
+        return out
 
     def encode(self, batch: SentenceBatch, *, cached: bool = False) -> Tensor:
         """Return the vectors of the sequences, float [B, D], those of like length computed together.

@@ -90,7 +90,7 @@ class SentenceRanker(EncoderModel):
             rows = torch.from_numpy(places).to(out.device)
             vectors = self._encode(self.histories(batch, places))
             out = out.index_copy(0, rows, vectors.to(out.dtype))
-        return out.unflatten(0, batch.items.shape)
+        return out.view(*batch.items.shape, self.width)
 
     def histories(self, batch: SequenceBatch, places: Int64) -> SentenceBatch:
         """Return the sentences of the histories that end at flat places of a batch, int64 [P]."""
