@@ -45,7 +45,7 @@ def choose_attributes(items: pl.DataFrame, config: TextConfig) -> list[str]:
                 f"{', '.join(there) or 'no attributes'} (data.attributes says which are kept)"
             )
         return config.attributes
-    preferred = [name for name in PREFERRED if name in there]
+    preferred: list[str] = [name for name in PREFERRED if name in there]
     chosen = preferred or [name for name in there if _is_text(items.schema[name])]
     if not chosen:
         raise ConfigError(

@@ -168,7 +168,7 @@ def _special(directory: Path, rust: Tokenizer) -> dict[str, int]:
     found = {}
     for role, keys in ROLES.items():
         said = next((settings[key] for key in keys if settings.get(key)), None)
-        name = said.get("content") if isinstance(said, dict) else said
+        name: str | None = said.get("content") if isinstance(said, dict) else said
         token = None if name is None else rust.token_to_id(name)
         if token is None:
             raise ArtifactError(

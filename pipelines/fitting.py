@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.statistics import training_statistics
 from recsys.config import ExperimentConfig
-from recsys.errors import ConfigError
+from recsys.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
@@ -27,6 +27,25 @@ def open_data(
     return store, split.refitted() if refit else split
 
 
+def training_data(
+    config: ExperimentConfig, name: str, fold: str, store: SequenceStore, split: Split
+) -> TrainingData:
+    """Return what a model may learn from: training events, and the texts that it reads."""
+    from recsys.data.sequences import TrainingData
+
+    model: Any = config.models[name]
+    sentences = vectors = None
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import open_sentences
+
+        sentences = open_sentences(config, fold)
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import open_vectors
+
+        vectors = open_vectors(config, model.item_vectors, fold)
+    return TrainingData(store, split.train_end, sentences, vectors)
+
+
 def fit_model(
     config: ExperimentConfig,
     name: str,
@@ -43,8 +62,8 @@ def fit_model(
     """
     import torch
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import EncoderModel, build_model
+    from recsys.models.item_table import read_texts
     from recsys.models.recformer.model import Recformer
     from recsys.runtime import derive_seed
     from recsys.training.fit import FitPlan, fit
@@ -55,7 +74,8 @@ def fit_model(
     model = build_model(model_config, store.n_items)
     if not isinstance(model, EncoderModel):
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
-    data, validation = TrainingData(store, split.train_end), split.validation
+    data, validation = training_data(config, name, fold, store, split), split.validation
+    read_texts(model, data)
     if model_config.training.users < 1:
         data, validation = some_users(config, name, data, validation)
     if getattr(model_config, "needs_statistics", False):
@@ -70,19 +90,20 @@ def fit_model(
         **plan,
     )
     if isinstance(model, Recformer):
-        return fit_recformer(config, fold, model, whole)
+        return fit_recformer(model, whole)
     return fit(model, whole)
 
 
-def fit_recformer(
-    config: ExperimentConfig, fold: str, model: Recformer, plan: FitPlan
-) -> list[EpochRow]:
-    """Fine-tune a text encoder on the fold's sentences, from its pre-trained weights if it has such."""
-    from pipelines.text import open_sentences
+def fit_recformer(model: Recformer, plan: FitPlan) -> list[EpochRow]:
+    """Fine-tune a text encoder on its catalogue's sentences, from its pre-trained weights if any."""
     from recsys.models.recformer.checkpoints import load_pretrained
     from recsys.training.finetune import finetune
 
-    sentences = open_sentences(config, fold)
+    sentences = plan.data.sentences
+    if sentences is None:
+        raise ArtifactError(
+            "a model of kind recformer reads sentences; run `recsys features` first"
+        )
     model.set_sentences(sentences)
     if model.config.pretrained is not None:
         load_pretrained(model.encoder, sentences.tokenizer_hash, model.config.pretrained)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.fitting import fit_model, open_data
+from pipelines.fitting import fit_model, open_data, training_data
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
@@ -62,6 +62,7 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     }
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    inputs |= _text_inputs(config, model)
     learned = hasattr(model, "training")
     described = model.model_dump(mode="json")
     if (pretrained := getattr(model, "pretrained", None)) is not None:
@@ -79,6 +80,20 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             "version": STAGE_VERSION,
         }
     )
+
+
+def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:
+    """Return the keys of what a model reads of the items' texts."""
+    found = {}
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import SENTENCES
+
+        found[SENTENCES] = read_manifest(config.workspace / SENTENCES)["key"]
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import TEXT_VECTORS, source_key
+
+        found[TEXT_VECTORS] = source_key(config, model.item_vectors)
+    return found
 
 
 def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> Path:
@@ -318,7 +333,6 @@ def count_model(settings: dict[str, Any]) -> None:
 
     from safetensors.torch import save_file
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import CountingModel, build_model
 
     config, work = parse_config(settings["config"]), Path(settings["directory"])
@@ -327,7 +341,7 @@ def count_model(settings: dict[str, Any]) -> None:
     if not isinstance(model, CountingModel):
         raise TypeError(f"{type(model).__name__} is not fitted by counting")
     began = time.perf_counter()
-    model.fit(TrainingData(store, split.train_end))
+    model.fit(training_data(config, settings["name"], settings["fold"], store, split))
     metrics = {"train_seconds": time.perf_counter() - began}
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, work / WEIGHTS)

@@ -38,6 +38,7 @@ from recsys.config.file import (
     parse_pretrain_config,
 )
 from recsys.config.models import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LossConfig,
     MarkovConfig,
@@ -46,6 +47,7 @@ from recsys.config.models import (
     PopularityConfig,
     RecformerConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     TrainingConfig,
     UniRecConfig,
@@ -55,7 +57,10 @@ from recsys.config.section import (
     Section,
 )
 from recsys.config.text import (
+    ItemVectors,
     TextConfig,
+    TextItems,
+    TextVotes,
 )
 from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.tune import (
@@ -66,6 +71,7 @@ from recsys.config.tune import (
 )
 
 __all__ = [
+    "BagOfTokensConfig",
     "ContinuationSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -76,6 +82,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "ItemVectors",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -97,6 +104,9 @@ __all__ = [
     "SplitConfig",
     "TextConfig",
     "TextEncoderConfig",
+    "TextItems",
+    "TextVectorsConfig",
+    "TextVotes",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",

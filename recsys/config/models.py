@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal, get_args
 from pydantic import Field, model_validator
 
 from recsys.config.section import Section
+from recsys.config.text import ItemVectors, TextItems, TextVotes
 from recsys.config.text_encoder import TextEncoderConfig
 
 
@@ -57,6 +58,38 @@ class ItemKNNConfig(Section):
     shrinkage: float = Field(10.0, ge=0)
     decay: float = Field(1.0, gt=0, le=1)
     """Weight of each step into the past."""
+    text: TextVotes | None = None
+    """Items of alike texts are neighbours, too: those without a single event as well."""
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
+
+
+class BagOfTokensConfig(Section):
+    """Likeness of an item's tokens, weighted by how rare they are, to those of the history."""
+
+    kind: Literal["bag_of_tokens"] = "bag_of_tokens"
+    history: int = Field(20, ge=1)
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step into the past."""
+    needs_sentences: ClassVar[bool] = True
+
+
+class TextVectorsConfig(Section):
+    """Likeness of an item's text vector to the mean of the history's; nothing is learned."""
+
+    kind: Literal["text_vectors"] = "text_vectors"
+    vectors: ItemVectors = ItemVectors()
+    history: int = Field(20, ge=1)
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step into the past."""
+
+    @property
+    def item_vectors(self) -> ItemVectors:
+        """The text vectors that it reads."""
+        return self.vectors
 
 
 SetLossKind = Literal["set_softmax", "set_mass", "set_plackett_luce", "set_bce"]
@@ -199,13 +232,22 @@ class SASRecConfig(Section):
     baskets: Baskets = "ordered"
     """`set`: events of one basket share a position and see one another; needs objective next_basket or
     next_basket_set."""
+    text: TextItems | None = None
+    """Items have what is written about them, beside or instead of a vector of their own."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> SASRecConfig:
+        if self.text is not None:
+            self.text.check(self.width)
         _check_heads(self.width, self.heads)
         _check_baskets(self.baskets, self.training)
         return self
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
 
 
 class TiSASRecConfig(Section):
@@ -311,10 +353,14 @@ class UniRecConfig(Section):
     """Rare items are read (`both`: and scored) as made of their neighbours, more and more in training."""
     item_bias: bool = False
     """Every item has a score of its own beside the likeness."""
+    text: TextItems | None = None
+    """As in `sasrec`."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> UniRecConfig:
+        if self.text is not None:
+            self.text.check(self.width)
         _check_heads(self.width * (2 if self.block == "mixture" else 1), self.heads)
         _check_baskets(self.baskets, self.training)
         if self.training.objective == "next_basket_set":
@@ -343,6 +389,11 @@ class UniRecConfig(Section):
     def needs_neighbours(self) -> bool:
         """Whether training needs the neighbours of the items."""
         return self.item_enhancement or self.inject_tail != "off"
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
 
 
 class RecformerConfig(Section):
@@ -394,6 +445,8 @@ ModelConfig = Annotated[
     | OwnPopularityConfig
     | MarkovConfig
     | ItemKNNConfig
+    | BagOfTokensConfig
+    | TextVectorsConfig
     | SASRecConfig
     | TiSASRecConfig
     | UniRecConfig

@@ -55,3 +55,58 @@ class TextConfig(Section):
     def limit(self, attribute: str) -> int:
         """Return the most tokens of an attribute."""
         return self.attribute_limits.get(attribute, self.attribute_tokens)
+
+
+class ItemVectors(Section):
+    """Which vectors of the items' texts a model reads; they stay as they are while it learns."""
+
+    source: str = "tokens"
+    """`tokens`: bags of tokens by truncated SVD; `minilm`: a small language model, if its package is
+    installed; a local Hugging Face directory of an encoder; or a bundle, whose item vectors are taken
+    (those of a Recformer, say)."""
+    width: int | None = Field(256, ge=1)
+    """Length, by the widest directions of the items that have training events; None keeps the source's own
+    vectors (not of `tokens`)."""
+
+    @model_validator(mode="after")
+    def _width_fits_source(self) -> ItemVectors:
+        if self.source == "tokens" and self.width is None:
+            raise ValueError("source: tokens has no width of its own; set width")
+        return self
+
+
+class TextVotes(Section):
+    """How alike texts vote beside common users."""
+
+    vectors: ItemVectors = ItemVectors()
+    weight: float = Field(0.2, gt=0)
+    """Of a cosine (to the power) beside the similarity of common users."""
+    power: float = Field(3.0, gt=0)
+    """Cosines are raised to it: the higher, the more the nearest texts count."""
+    neighbours: int = Field(200, ge=1)
+    """Items of the most alike texts that an item votes for."""
+
+
+class TextItems(Section):
+    """How a learned model's items have their texts."""
+
+    vectors: ItemVectors = ItemVectors()
+    mode: Literal["add", "only", "initialise"] = "add"
+    """`add`: an item's vector is its own plus a learned map of its text's; `only`: that map alone;
+    `initialise`: the text's vector is where an item's own begins (its length must be the width)."""
+    inner: int = Field(0, ge=0)
+    """Width of a hidden layer of the map; 0 is a linear map."""
+
+    @model_validator(mode="after")
+    def _width_is_known(self) -> TextItems:
+        if self.vectors.width is None:
+            raise ValueError("a learned model is built from its configuration: set vectors.width")
+        return self
+
+    def check(self, width: int) -> None:
+        """Refuse what does not fit a model of this width."""
+        if self.mode == "initialise" and self.vectors.width != width:
+            raise ValueError(
+                f"text.mode: initialise needs text vectors of the model's width; set "
+                f"text.vectors.width to {width} (it is {self.vectors.width})"
+            )

@@ -99,3 +99,18 @@ def _frame(hashes: UInt64) -> pl.DataFrame:
 
 def _hashes(frame: pl.DataFrame) -> UInt64:
     return np.stack([frame["a"].to_numpy(), frame["b"].to_numpy()], axis=1).astype(np.uint64)
+
+
+def merged(parts: Sequence[Path], directory: Path) -> TokenStore:
+    """Write the stores of slices of a catalogue as one, memory-mapped; equal texts once."""
+    sources = [TokenStore.load(part) for part in parts]
+    hashes = np.concatenate([source.item_hashes()[1:] for source in sources])
+    return store_of_hashes(hashes, sources, directory)
+
+
+def shared_texts(store: TokenStore, other: TokenStore) -> Bools:
+    """Return which texts of a store the other has too, bool [R - 1], the empty text aside."""
+    there = _frame(other.hashes[1:]).with_columns(pl.lit(True).alias("there"))
+    mine = _frame(store.hashes[1:])
+    found = mine.join(there, on=["a", "b"], how="left", maintain_order="left")["there"]
+    return found.fill_null(False).to_numpy()

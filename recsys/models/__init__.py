@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.config import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     MarkovConfig,
     ModelConfig,
@@ -10,6 +11,7 @@ from recsys.config import (
     PopularityConfig,
     RecformerConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
@@ -37,6 +39,14 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.item_knn import ItemKNN
 
             return ItemKNN(config, n_items)
+        case BagOfTokensConfig():
+            from recsys.models.bag_of_tokens import BagOfTokens
+
+            return BagOfTokens(config, n_items)
+        case TextVectorsConfig():
+            from recsys.models.text_vectors import TextVectors
+
+            return TextVectors(config, n_items)
         case SASRecConfig():
             from recsys.models.sasrec import SASRec
 

@@ -11,6 +11,7 @@ from recsys.config import ItemKNNConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
+from recsys.models.text_votes import text_votes, vectors_of
 from recsys.models.votes import keep_votes, vote_scores
 
 BLOCK_PAIRS = 8_000_000
@@ -25,8 +26,13 @@ class ItemKNN(CountingModel):
 
         sim(j, i) = n_ij / (sqrt(n_i n_j) + shrinkage)
 
-    for the `neighbours` items i != j most similar to j (ties by item index), else 0. Items without a
-    vote follow strictly below all others, by popularity (negative scores).
+    for the `neighbours` items i != j most similar to j (ties by item index), else 0. With texts, to this
+    is added, for the items i != j of the most alike texts,
+
+        weight * max(0, cos(t_j, t_i))^power
+
+    so that an item without events has votes, too. Items without a vote follow strictly below all others,
+    by popularity (negative scores).
     """
 
     indptr: Tensor  # int64 [V + 2]
@@ -40,6 +46,7 @@ class ItemKNN(CountingModel):
         self.neighbours = config.neighbours
         self.shrinkage = config.shrinkage
         self.decay = config.decay
+        self.text = config.text
         keep_votes(self, None, np.zeros(n_items + 1, dtype=np.int64))
 
     def fit(self, data: TrainingData) -> None:
@@ -56,6 +63,8 @@ class ItemKNN(CountingModel):
             for start in range(0, self.n_items + 1, step)
         ]
         matrix = sparse.vstack(blocks, format="csr")
+        if self.text is not None:
+            matrix = sparse.csr_array(matrix + text_votes(self.text, vectors_of(data)))
         keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
     def _nearest(
