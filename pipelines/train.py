@@ -421,7 +421,7 @@ def _write_record(work: Path, rows: list[dict[str, float]]) -> None:
         best = max(validated, key=lambda row: row["ndcg@10"])
         metrics |= {"best_epoch": best["epoch"], "best_validation_ndcg@10": best["ndcg@10"]}
         metrics |= _stage_epochs(rows, best)
-    (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(rows)}))
+    (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(learned)}))
 
 
 def _stage_epochs(rows: list[dict[str, float]], best: dict[str, float]) -> dict[str, float]:
