@@ -3,7 +3,7 @@
 Encoding: the small model of configs/recformer_pretrain.yaml, drawn weights (they cost what learned ones
 do), sentences of made-up tokens in the lengths that Amazon's have (7 to 18). Re-encoding: one item in a
 hundred has another text. Memory: each size in a process of its own that reads the tokens memory-mapped
-and writes the vectors to a file; what counts is how much its peak grows over 10,000 items.
+and writes the vectors out; what counts is how much its peak grows over 10,000 items.
 
 Training memory: one step of the contrastive loss, in a process of its own, on pairs of 256 tokens.
 
@@ -104,19 +104,24 @@ def timed(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
     return seconds, found
 
 
-def encode_to_file(items: int) -> dict[str, Any]:
-    """Encode memory-mapped sentences into a file of vectors; return the process's peak memory."""
+def memory_of(items: int) -> dict[str, Any]:
+    """Return the peak memory of a process that encodes so many items."""
     with tempfile.TemporaryDirectory() as folder:
         made_up(items).save(Path(folder))
-        before = peak_mb()
-        encoder, store = small_encoder(), TokenStore.load(Path(folder))
-        out = np.lib.format.open_memmap(
-            Path(folder) / "vectors.npy", "w+", np.float32, (items + 1, encoder.config.width)
-        )
-        for texts, vectors in encoded_blocks(encoder, store, np.arange(store.n_texts)):
-            out[texts] = vectors.numpy()
-        out.flush()
-    return {"items": items, "made_mb": before, "peak_mb": peak_mb()}
+        found: dict[str, Any] = in_a_process("encode", folder)
+    return {"items": items, **found}
+
+
+def encode_to_file(folder: Path) -> dict[str, Any]:
+    """Encode memory-mapped sentences and write the vectors out; return this process's peak memory."""
+    encoder, store = small_encoder(), TokenStore.load(folder)
+    before = peak_mb()
+    blocks = encoded_blocks(encoder, store, np.arange(store.n_texts))
+    with (folder / "vectors.bin").open("wb") as out:
+        for texts, vectors in blocks:
+            texts.tofile(out)
+            vectors.numpy().tofile(out)
+    return {"before_mb": before, "peak_mb": peak_mb()}
 
 
 def contrast_step(batch: int, length: int, cached: bool) -> dict[str, Any]:
@@ -176,8 +181,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     match options.part:
-        case ["encode", items]:
-            print(json.dumps(encode_to_file(int(items))))
+        case ["encode", folder]:
+            print(json.dumps(encode_to_file(Path(folder))))
             return
         case ["step", batch, length, cached]:
             print(json.dumps(contrast_step(int(batch), int(length), cached == "True")))
@@ -185,7 +190,7 @@ def main() -> None:
     given = {n: v for n, v in vars(options).items() if n not in ("part", "output")}
     result: dict[str, Any] = {"benchmark": "recformer", "date": now(), "options": given}
     result["encoding"] = measure_encoding(options.items)
-    result["memory"] = [in_a_process("encode", size) for size in options.sizes.split(",")]
+    result["memory"] = [memory_of(int(size)) for size in options.sizes.split(",")]
     steps = [True, False] if options.whole else [True]
     sizes = str(options.batch), str(options.length)
     result["training"] = [in_a_process("step", *sizes, str(cached)) for cached in steps]
