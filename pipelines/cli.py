@@ -136,6 +136,17 @@ def rolling(
     run_rolling(_load(config, overrides), RollingSettings(model, epochs, which, lr), _console())
 
 
+def pretrain(config: Config, overrides: Overrides = None) -> None:
+    """Pre-train a text encoder over several data sets, for models of kind recformer."""
+    from pipelines.pretrain import pretrain as pretrain_encoder
+    from pipelines.summary import shown
+    from recsys.config import load_pretrain_config
+
+    console = _console()
+    directory = pretrain_encoder(load_pretrain_config(config, overrides or []), console)
+    console.print(f"pre-trained  {shown(directory)}", highlight=False, markup=False)
+
+
 @app.command()
 def promote(config: Config, overrides: Overrides = None) -> None:
     """Make the candidate the champion if it is not worse on the guard metrics; exit code 1 if refused."""

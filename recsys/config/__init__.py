@@ -34,7 +34,9 @@ from recsys.config.experiment import (
 from recsys.config.file import (
     dump_config,
     load_config,
+    load_pretrain_config,
     parse_config,
+    parse_pretrain_config,
 )
 from recsys.config.models import (
     BagOfTokensConfig,
@@ -44,6 +46,7 @@ from recsys.config.models import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     TextVectorsConfig,
     TiSASRecConfig,
@@ -54,6 +57,7 @@ from recsys.config.playlists import (
     Seq2SeqConfig,
     SetModelConfig,
 )
+from recsys.config.pretrain import PretrainConfig
 from recsys.config.section import (
     Section,
 )
@@ -63,6 +67,7 @@ from recsys.config.text import (
     TextItems,
     TextVotes,
 )
+from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.training import (
     LossConfig,
     TrainingConfig,
@@ -98,10 +103,12 @@ __all__ = [
     "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
+    "PretrainConfig",
     "ProblemRules",
     "PublishConfig",
     "Range",
     "RayConfig",
+    "RecformerConfig",
     "RollingSplit",
     "SASRecConfig",
     "Section",
@@ -109,6 +116,7 @@ __all__ = [
     "SetModelConfig",
     "SplitConfig",
     "TextConfig",
+    "TextEncoderConfig",
     "TextItems",
     "TextVectorsConfig",
     "TextVotes",
@@ -122,6 +130,8 @@ __all__ = [
     "check_clock",
     "dump_config",
     "load_config",
+    "load_pretrain_config",
     "parse_config",
+    "parse_pretrain_config",
     "setting_of",
 ]

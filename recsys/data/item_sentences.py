@@ -42,6 +42,18 @@ class SentenceBatch:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def real(self) -> Tensor:
+        """Which places hold CLS or a token, bool [B, L]."""
+        places = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return places < self.lengths[:, None]
+
+    def select(self, rows: Tensor) -> SentenceBatch:
+        """Return these sentences, int64 [B'], cut to the longest of them."""
+        longest = int(self.lengths[rows].max()) if len(rows) else 0
+        values = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
+        return SentenceBatch(**{n: v if v.ndim == 1 else v[:, :longest] for n, v in values.items()})
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SentenceBatch:
         """Return the batch on another device."""
         return replace(

@@ -10,6 +10,7 @@ from recsys.config import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     Seq2SeqConfig,
     SetModelConfig,
@@ -73,3 +74,7 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.sets.model import SetModel
 
             return SetModel(config, n_items)
+        case RecformerConfig():
+            from recsys.models.recformer.model import Recformer
+
+            return Recformer(config, n_items)
