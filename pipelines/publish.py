@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
-from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
+from pipelines.runs import Run, dataset_name, has_vectors, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.warm_start import LEARNED_UNTIL, newest_learned
 from recsys.config import ExperimentConfig
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 6
+STAGE_VERSION: Final = 7
 CHOSEN_BY: Final = ("validation", "ndcg", 10)
 Row = dict[str, Any]
 
@@ -94,7 +94,7 @@ def _key(run: Run, report: Path) -> str:
     return stable_hash(
         {
             "run": run.key,
-            "index": index_key(run) if is_learned(run.config, run.name) else None,
+            "index": index_key(run) if has_vectors(run.config, run.name) else None,
             "report": read_manifest(report)["key"],
             "recent_events": run.config.publish.recent_events,
             "playlists": run.config.publish.playlists.model_dump(mode="json"),
@@ -146,7 +146,7 @@ def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
 
 def _index(run: Run) -> Index | None:
     """Return the run's index; None for a model without item vectors."""
-    if not is_learned(run.config, run.name):
+    if not has_vectors(run.config, run.name):
         return None
     directory = index_directory(run)
     if not is_current(directory, index_key(run)):

@@ -95,7 +95,7 @@ class ContinueResponse(BaseModel):
     request_id: str
     model: ModelVersion
     source: Source
-    history_source: Literal["request", "bundle", "feature_store", "live_events"]
+    history_source: Literal["request", "bundle", "feature_store", "live_events", "none"]
     lists: list[ContinuedListBody]
     exact: bool = Field(description="Whether log-probabilities are normalised exactly.")
     unknown: list[str]

@@ -236,7 +236,7 @@ class RecommendResponse(BaseModel):
     model: ModelVersion
     strategy: str
     source: Source
-    history_source: Literal["request", "bundle", "feature_store", "live_events"] = Field(
+    history_source: Literal["request", "bundle", "feature_store", "live_events", "none"] = Field(
         description="Where the history comes from; live events are in all but the first."
     )
     items: list[RankedItem]

@@ -71,6 +71,8 @@ class Service:
         self.draining = False
         self.building = threading.Lock()
         """Held by who makes a model that will take the place of the current one."""
+        self.given_up: str | None = None
+        """The directory name of a bundle whose model failed and gave way to the one before."""
         self._previous: ServedModel | None = None
         self._answered = self._failures = 0
         self._stages: dict[str, float] = {}
@@ -129,6 +131,7 @@ class Service:
         with self.building:
             model = load_model(path, self._living(), self.observe)
             self._previous, self._answered, self._failures = self.model, 0, 0
+            self.given_up = None
             self._swap(model)
         return model
 
@@ -150,6 +153,10 @@ class Service:
         if self.ledger is not None:
             self.ledger.remove_item(item_id)
             self.renew_catalogue()
+
+    def is_deleted(self, user: str) -> bool:
+        """Tell whether a user was deleted: then its list is none that is found."""
+        return self.ledger is not None and self.ledger.is_deleted(user)
 
     def observe(self, stage: str, seconds: float) -> None:
         """Record a stage of the batch at work; called in the worker's thread."""
@@ -223,6 +230,7 @@ class Service:
             return
         self._previous = None
         if self.model is model:
+            self.given_up = model.base.path.name
             self._swap(previous)
             self.metrics.loads.labels("rolled_back").inc()
             log.error("the model before answers again", extra={"model": previous.label})

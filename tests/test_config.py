@@ -169,7 +169,7 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"deep": DEEP | {"dim": 3, "heads": 1}}},
             "models.deep.dim: unknown key. Allowed for kind sasrec: baskets, block, blocks, "
-            "dropout, ffn, heads, kind, max_length, normalise, positions, training, width.",
+            "dropout, ffn, heads, kind, max_length, normalise, positions, text, training, width.",
         ),
         (
             {"models": {"deep": DEEP | {"training": {"loss": {"knd": 1}}}}},

@@ -11,6 +11,7 @@ from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
 from recsys.config.probes import ProbeConfig
 from recsys.config.section import NAME, Count, Section
+from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
 
 
@@ -75,6 +76,9 @@ class EvaluationConfig(Section):
     level: float = Field(0.95, gt=0, lt=1)
     head_share: float = Field(0.2, gt=0, lt=1)
     """The most popular share of items is `head`, the rest with training events `tail`."""
+    among_cold: bool = False
+    """Also rank the targets whose items have no training events among such items alone: the slice
+    `item cold, among cold`."""
     baseline: str | None = None
     """Model that all others are tested against; by default all pairs."""
     splits: Annotated[
@@ -183,6 +187,8 @@ class ExperimentConfig(Section):
     that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
     those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
+    text: TextConfig = TextConfig()
+    """The items' sentences, made where a model reads texts."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     order_test: OrderTestConfig | None = None

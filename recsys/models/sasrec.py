@@ -23,10 +23,10 @@ from recsys.config import SASRecConfig
 from recsys.data.batches import SequenceBatch
 from recsys.models.contract import EncoderModel
 from recsys.models.generation import GenerationState, Windows
+from recsys.models.item_table import item_table
 from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask, draw_weights
 from recsys.models.order import mean_of_newest_basket, newest_places, order_of
-from recsys.schema import PAD
 
 
 class SASRec(EncoderModel):
@@ -38,7 +38,7 @@ class SASRec(EncoderModel):
         self.normalise = config.normalise
         self.temperature = config.training.loss.temperature
         self.reads_baskets = config.baskets == "set"
-        self.item_table = nn.Embedding(n_items + 1, config.width, padding_idx=PAD)
+        self.item_table = item_table(config.text, n_items, config.width)
         self.position_table = (
             nn.Embedding(config.max_length, config.width) if config.positions == "learned" else None
         )
@@ -49,7 +49,7 @@ class SASRec(EncoderModel):
         )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        draw_weights(self, self.item_table)
+        draw_weights(self)
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""

@@ -143,6 +143,32 @@ def test_a_model_that_fails_early_gives_way_to_the_one_before(two: tuple[Path, P
         assert endpoint.metric('recsys_lists_total{source="item_to_item"}') == 3
 
 
+def test_a_model_that_gave_way_is_not_tried_again_by_the_watch(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = two[1].name.split("@")[1]
+    answer = Recommender.recommend
+
+    def broken(self: Recommender, requests: Any) -> Any:
+        at_work = (
+            threading.current_thread().name == "recommender"
+        )  # not when it is tried at loading
+        if at_work and self.bundle.version == failing:
+            raise RuntimeError
+        return answer(self, requests)
+
+    monkeypatch.setattr(Recommender, "recommend", broken)
+    with live(two[0], None, find=lambda: two[1], watch=0.05) as endpoint:
+        until = time.monotonic() + 20
+        while endpoint.metric('recsys_model_loads_total{result="rolled_back"}') == 0:
+            endpoint.ask(history=["i05"])
+            assert time.monotonic() < until, "it was never loaded, or never gave way"
+        time.sleep(0.4)  # the watch looks several times
+        assert {endpoint.ask(history=["i05"])["source"] for _ in range(5)} == {"model"}
+        assert endpoint.metric('recsys_model_loads_total{result="loaded"}') == 1
+        assert reload(endpoint)["result"] == "loaded"  # who asks for it gets it once more
+
+
 def test_every_kind_of_list_has_a_ladder(two: tuple[Path, Path]) -> None:
     with live(two[0], None) as endpoint:
         recommender = endpoint.service.model.recommender
