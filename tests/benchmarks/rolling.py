@@ -1,4 +1,4 @@
-"""What daily updates gain over a stale model, and lose to training anew: `recsys rolling`, by kinds of update.
+"""What daily updates gain over a stale model and lose to training anew (`recsys rolling`), by kind of update.
 
 Days, model and data are those of the configuration. Seconds of training are those of the wall; on a machine
 that did something else besides, compare the numbers of epochs and histories instead.
