@@ -116,7 +116,8 @@ demo's."""
 RUN = [
     path
     for path in CONFIGS
-    if not path.stem.startswith(("unirec", "playlists", "continuation")) or path.stem in LEARNED
+    if not path.stem.startswith(("unirec", "playlists", "continuation", "30music_"))
+    or path.stem in LEARNED
 ]
 """The others mean data that another configuration means as well."""
 

