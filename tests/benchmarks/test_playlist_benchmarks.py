@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sorting
 from playlist_embedding import measure
 from playlist_probes import BLIND, RESULTS, SEEING, bars, is_made
 
@@ -69,3 +70,31 @@ def test_embedding_and_queries_are_measured() -> None:
         found["query_p50_ms"], rel=0.5
     )
     assert found["bars"]["embedding within 120 s"] and len(found["bars"]) == 2
+
+
+class Stopped(Exception):
+    """Ends a cell early."""
+
+
+def test_a_sorting_cell_that_was_cut_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Namespace(hidden=8, batch=4, lr=3e-3, updates=30, seed=0)
+    monkeypatch.setattr(sorting, "EVERY", 10)
+    monkeypatch.setattr(sorting, "TESTED", 1000)
+    whole = sorting.run(4, 1, 1, options, tmp_path / "whole.pt")
+    plain = sorting.rate
+
+    def stopped(update: int, updates: int) -> float:
+        if update == 25:
+            raise Stopped
+        return plain(update, updates)
+
+    kept = tmp_path / "cut.pt"
+    monkeypatch.setattr(sorting, "rate", stopped)
+    with pytest.raises(Stopped):
+        sorting.run(4, 1, 1, options, kept)
+    monkeypatch.setattr(sorting, "rate", plain)
+    again = sorting.run(4, 1, 1, options, kept)
+    for figure in ("exact", "losses"):
+        assert again[figure] == whole[figure]
