@@ -25,16 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import torch
 from environments import machine, now
-from planted import Float64, Planted
+from planted import Float64, Planted, plant
 
 from recsys.config import EvaluationConfig, TrainingConfig, UniRecConfig
 from recsys.evaluation.intervals import bootstrap
 from recsys.evaluation.metrics import Places, ndcg
 from recsys.evaluation.ranking import rank_targets
-from recsys.manifest import file_hash, stable_hash
+from recsys.manifest import stable_hash
 from recsys.models.unirec import UniRec
 from recsys.runtime import derive_seed
 from recsys.training.fit import FitPlan, fit
@@ -130,11 +129,12 @@ def values(scenario: str, settings: Settings, seed: int, options: argparse.Names
     """Return the test users' NDCG@10 of a model that was trained on a scenario, float64 [U]."""
     training = TrainingConfig(**TRAINING | {"epochs": options.epochs})
     config = UniRecConfig(**SHARED | settings, training=training)
-    made = [file_hash(Path(planted.__file__)), VERSION, scenario, seed, options.users]
-    path = Path(options.work) / f"{stable_hash([*made, config.model_dump(mode='json')])}.npy"
+    log = plant(scenario, options.users, seed)
+    made = [log.fingerprint(), VERSION, seed, config.model_dump(mode="json")]
+    path = Path(options.work) / f"{stable_hash(made)}.npy"
     if path.is_file():
         return np.load(path)
-    found = trained(planted.plant(scenario, options.users, seed), config, seed)
+    found = trained(log, config, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, found)
     return found
