@@ -168,11 +168,11 @@ def _special(directory: Path, rust: Tokenizer) -> dict[str, int]:
     found = {}
     for role, keys in ROLES.items():
         said = next((settings[key] for key in keys if settings.get(key)), None)
-        name: str | None = said.get("content") if isinstance(said, dict) else said
-        token = None if name is None else rust.token_to_id(name)
+        called: str | None = said.get("content") if isinstance(said, dict) else said
+        token = None if called is None else rust.token_to_id(called)
         if token is None:
             raise ArtifactError(
-                f"{directory}: {SETTINGS} names no {keys[0]} that {TOKENIZER} holds (it says {name!r}); "
+                f"{directory}: {SETTINGS} names no {keys[0]} that {TOKENIZER} holds (it says {called!r}); "
                 "the tokenizer of a masked language model has pad, cls, mask and unk tokens"
             )
         found[role] = token

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.environment import set_environment
+from pipelines.playlists import playlists_app
 from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.rolling import Histories
     from recsys.config import ExperimentConfig
     from recsys.recommender import Recommendation, Recommender
     from recsys.schema import SplitName
@@ -34,6 +36,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Public data sets that have a preset.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
+app.add_typer(playlists_app, name="playlists")
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
 Overrides = Annotated[
@@ -125,6 +128,27 @@ def pretrain(config: Config, overrides: Overrides = None) -> None:
     console = _console()
     directory = pretrain_encoder(load_pretrain_config(config, overrides or []), console)
     console.print(f"pre-trained  {shown(directory)}", highlight=False, markup=False)
+
+
+@app.command()
+def rolling(
+    config: Config,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="By default the first learned one.")] = None,
+    epochs: Annotated[int, typer.Option(help="Of a daily update.", min=1)] = 2,
+    histories: Annotated[
+        str, typer.Option(help="That an update learns from: grown (since the day before) or all.")
+    ] = "grown",
+    lr: Annotated[float | None, typer.Option(help="Of an update; else the model's own.")] = None,
+) -> None:
+    """Compare daily updates of a model with a stale one and with training anew, over a rolling split."""
+    if histories not in ("grown", "all"):
+        raise typer.BadParameter(f"--histories is {histories!r}; it is grown or all")
+    from pipelines.rolling import RollingSettings
+    from pipelines.stages import run_rolling
+
+    which: Histories = "grown" if histories == "grown" else "all"
+    run_rolling(_load(config, overrides), RollingSettings(model, epochs, which, lr), _console())
 
 
 @app.command()
@@ -319,6 +343,41 @@ def frontier(
         console.print(line, highlight=False, markup=False)
     console.print(frontier_table(result))
     console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("order-test")
+def order_test(config: Config, overrides: Overrides = None) -> None:
+    """Say whether the order of histories matters here: a trained model on true and shuffled ones."""
+    from pipelines.order_test import PAGE, order_table, read_result, shown_lines
+    from pipelines.stages import run_order_test
+
+    console = _console()
+    directory = run_order_test(_load(config, overrides), console)
+    result = read_result(directory)
+    console.width = max(console.width, 160)
+    for line in shown_lines(result):
+        console.print(line, highlight=False, markup=False)
+    console.print(order_table(result))
+    console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def probe(config: Config, overrides: Overrides = None) -> None:
+    """Ask the trained models' vectors of lists what they know: labels, length, songs, order."""
+    from pipelines.probe import RESULT, probe_table
+    from pipelines.probe import probe as ask
+
+    console = _console()
+    directory = ask(_load(config, overrides), console)
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 200)
+    console.print(probe_table(result))
+    left = ", ".join(f"{count} {why}" for why, count in result["left_out"].items() if count)
+    console.print(f"{result['lists']} lists; left out: {left or 'none'}", highlight=False)
+    if result["labels_without_classes"]:
+        names = ", ".join(result["labels_without_classes"])
+        console.print(f"too few lists of two classes for: {names}", highlight=False)
+    console.print(f"figures  {directory / RESULT}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.order_test import RESULT as ORDER
+from pipelines.order_test import order_test, read_result
 from pipelines.ray_session import map_partitions, ray_session, worker_count
 from pipelines.report_page import PAGE, PLOTS, write_page
 from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
@@ -103,6 +105,8 @@ def evaluate(config: ExperimentConfig) -> Path:
         write_rows(work / COMPARISONS, comparisons)
         gather_parts(work, [(exam.dataset, exam.split, name) for exam, name, _ in tasks])
         write_profiles(config, [exam.fold for exam in asked], work)
+        if config.order_test is not None:
+            write_rows(work / ORDER, read_result(order_test(config)))
         facts = about(config)
         write_page(config, runs, facts, work)
         manifest.update(
@@ -317,6 +321,7 @@ def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[str, Run]) -> s
         {
             "runs": {title: run.key for title, run in runs.items()},
             "exams": [[exam.fold, exam.split] for exam in asked],
+            "order_test": config.order_test and config.order_test.model_dump(mode="json"),
             "evaluation": config.evaluation.model_dump(mode="json"),
             "name": config.name,
             "seed": config.seed,

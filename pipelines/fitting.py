@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.statistics import training_statistics
+from pipelines.warm_start import FACTS, earlier_model, start_from
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
+    from recsys.models import EncoderModel
     from recsys.models.recformer.model import Recformer
     from recsys.training.callbacks import EpochRow
     from recsys.training.fit import FitPlan
+    from recsys.training.warm_start import Earlier
 
 
 def open_data(
@@ -53,12 +57,14 @@ def fit_model(
     directory: Path,
     *,
     refit: bool = False,
+    earlier: Earlier | None = None,
     **plan: Any,
 ) -> list[EpochRow]:
     """Fit a learned model of the configuration, leave its weights in `directory`, return its epochs.
 
     A refit is not validated. A model whose configuration `needs_statistics` gets those of the events that
-    it learns from. `plan` holds further fields of the `FitPlan`.
+    it learns from. It goes on from an `earlier` model, by default from the bundle of `warm_start`.
+    `plan` holds further fields of the `FitPlan`.
     """
     import torch
 
@@ -78,6 +84,12 @@ def fit_model(
     read_texts(model, data)
     if model_config.training.users < 1:
         data, validation = some_users(config, name, data, validation)
+    if getattr(model_config, "song_vectors", None) is not None:
+        _give_song_vectors(model, config, model_config.song_vectors)
+    if (earlier := earlier or earlier_model(config, name)) is not None:
+        facts = start_from(earlier, config, name, model, data)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     if getattr(model_config, "needs_statistics", False):
         plan["statistics"] = training_statistics(config, fold, refit)
     whole = FitPlan(
@@ -125,3 +137,18 @@ def some_users(
         )
     users = chosen_users(data, model.training.users, derive_seed(config.seed, 5))
     return events_of(data, users), targets_of(validation, users)
+
+
+def _give_song_vectors(model: EncoderModel, config: ExperimentConfig, path: Path) -> None:
+    """Let items begin with the vectors of a file; those without one keep what was drawn."""
+    import torch
+
+    from recsys.data.song_vectors import read_song_vectors
+    from recsys.data.vocabulary import Vocabulary
+    from recsys.schema import ITEM
+
+    items = Vocabulary.load(config.workspace / "prepared" / "items.parquet", ITEM)
+    given = torch.from_numpy(read_song_vectors(path, items, model.width))  # [n_items + 1, D]
+    with torch.no_grad():
+        table: torch.Tensor = model.item_table.weight  # type: ignore[union-attr, assignment]
+        table.copy_(torch.where(given.isnan(), table, given))

@@ -11,18 +11,22 @@ from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
 from pipelines.runs import Run, dataset_name, has_vectors, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
+from pipelines.warm_start import LEARNED_UNTIL, newest_learned
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST, is_current, read_manifest, stable_hash
 from recsys.published import read_record, write_record
-from recsys.schema import BASKET
+from recsys.schema import BASKET, USER
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from recsys.playlist_index import PlaylistIndex
     from recsys.retrieval.index import Index
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 5
+STAGE_VERSION: Final = 6
 CHOSEN_BY: Final = ("validation", "ndcg", 10)
 Row = dict[str, Any]
 
@@ -93,6 +97,7 @@ def _key(run: Run, report: Path) -> str:
             "index": index_key(run) if has_vectors(run.config, run.name) else None,
             "report": read_manifest(report)["key"],
             "recent_events": run.config.publish.recent_events,
+            "playlists": run.config.publish.playlists.model_dump(mode="json"),
             "name": run.config.name,
             "version": STAGE_VERSION,
         }
@@ -106,19 +111,37 @@ def _write(run: Run, rows: list[Row], directory: Path) -> Path:
     from recsys.data.sequences import TrainingData
 
     prepared = run.config.workspace / "prepared"
+    users = pl.read_parquet(prepared / "users.parquet")
     return write_bundle(
         directory,
         name=f"{run.config.name}-{run.name}",
         model=run.model,
         model_config=run.config.models[run.name],
         items=pl.read_parquet(prepared / "items.parquet"),
-        users=pl.read_parquet(prepared / "users.parquet"),
+        users=users,
         store=run.store,
         index=_index(run),
         popularity=TrainingData(run.store, run.split.train_end).item_counts(),
         recent_events=run.config.publish.recent_events,
         info=_info(run, rows),
+        playlists=_playlists(run, users[USER]),
     )
+
+
+def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
+    """Return the users' lists by their vectors, if the configuration wants them in the bundle."""
+    from recsys.models import EncoderModel
+    from recsys.playlist_index import build_playlists
+
+    wanted = run.config.publish.playlists
+    if not wanted.enabled:
+        return None
+    if not isinstance(run.model, EncoderModel):
+        raise ArtifactError(
+            f"publish.playlists.enabled is true, but {run.name} counts and has no vectors of lists; set "
+            "publish.model to a learned one, or leave the playlists out"
+        )
+    return build_playlists(run.model, run.store, names, wanted.index, wanted.min_songs)
 
 
 def _index(run: Run) -> Index | None:
@@ -153,6 +176,7 @@ def _info(run: Run, rows: list[Row]) -> dict[str, Any]:
         "run": run.directory.name,
         "run_key": run.key,
         "learned_from": "training and validation" if run.refit else "training",
+        LEARNED_UNTIL: newest_learned(run.config, run.store, run.split.train_end),
         "data_hash": prepared["key"],
         "seed": run.config.seed,
         "target": prepared["target"],

@@ -71,7 +71,13 @@ def write_part(part: Part, bundle: Path, k: int) -> int:
         table = pl.concat(waiting).to_arrow(compat_level=pl.CompatLevel.oldest())
         waiting.clear()
         if writer is None:
-            writer = pq.ParquetWriter(part.file, table.schema, compression="zstd")
+            texts = [
+                column.name for column in table.schema if pa.types.is_large_string(column.type)
+            ]
+            # Scores hardly ever repeat: to look for that is half of the work of writing.
+            writer = pq.ParquetWriter(
+                part.file, table.schema, compression="zstd", use_dictionary=texts
+            )
         writer.write_table(table)
 
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.index import MAP, TRADEOFF, index_directory
+from pipelines.order_test import RESULT as ORDER
 from pipelines.report_parts import COSTS, EXPOSURE, PROFILE
 from pipelines.runs import Run
 from pipelines.train import HISTORY
@@ -72,6 +73,7 @@ def write_page(
             shown_name(title): placed for title, run in runs.items() if (placed := _map(run, items))
         },
         examples=_examples(config, rows, work, k, items),
+        order=_read(work / ORDER) if (work / ORDER).is_file() else None,
     )
     training = training_facts({shown_name(title): run.manifest for title, run in runs.items()})
     title = f"{config.name}: models compared"

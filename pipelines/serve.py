@@ -145,12 +145,17 @@ def tell(settings: ServingSettings) -> None:
 def export_events(
     state: Annotated[Path, typer.Argument(help="State directory of an endpoint.")],
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    impressions: Annotated[
+        Path | None, typer.Option(help="Another, of what users were shown and what they clicked.")
+    ] = None,
 ) -> None:
     """Write the live events of an endpoint as a file that `data.events` can list."""
-    from serving.export import write_events
+    from serving.export import write_events, write_impressions
 
     count = write_events(state, output)
     typer.echo(f"{count} events  {output}")
+    if impressions is not None:
+        typer.echo(f"{write_impressions(state, impressions)} impressions  {impressions}")
 
 
 @keys_app.command("add")

@@ -23,6 +23,8 @@ from recsys.manifest import MANIFEST
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.rolling import RollingSettings
+
 STAGES: Final = ("prepare", "features", "train", "index", "evaluate", "publish")
 LOCK: Final = ".lock"
 """In a workspace: held by the process that runs its stages."""
@@ -70,6 +72,37 @@ def run_tune(config: ExperimentConfig, console: Console) -> list[Done]:
     done = run_steps(config, steps, console)
     print_searches(config, console)
     return done
+
+
+def run_rolling(config: ExperimentConfig, settings: RollingSettings, console: Console) -> Path:
+    """Compare ways of keeping a model up to date, after the stages before training; print the table."""
+    import json
+
+    from pipelines.rolling import RESULT, difference_lines, rolling, rolling_table
+
+    steps = [step for stage in ("prepare", "features") for step in plan(config, stage)]
+    steps.append(Step("rolling", "", lambda: rolling(config, settings, console)))
+    directory = run_steps(config, steps, console)[-1].directory
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 140)
+    console.print(rolling_table(result))
+    for line in difference_lines(result):
+        console.print(line, highlight=False, markup=False)
+    return directory
+
+
+def run_order_test(config: ExperimentConfig, console: Console) -> Path:
+    """Test what order is worth to one model, after preparing the data and training that model alone."""
+    from pipelines.order_test import asked_model, order_test
+    from pipelines.runs import last_fold
+
+    which = asked_model(config), last_fold(config)
+    steps = [step for stage in ("prepare", "features") for step in plan(config, stage)]
+    steps.append(_model_step("train", _train, config, *which))
+    if config.refit:
+        steps.append(_model_step("train", _refit, config, *which))
+    steps.append(Step("order-test", which[0], lambda: order_test(config, console)))
+    return run_steps(config, steps, console)[-1].directory
 
 
 def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Done]:

@@ -21,9 +21,9 @@ from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
+from pipelines.warm_start import FACTS, bundle_version, check_warm_start, read_facts
 from recsys.config import (
     ExperimentConfig,
-    ModelConfig,
     RayConfig,
     TrainingConfig,
     check_clock,
@@ -31,7 +31,7 @@ from recsys.config import (
     parse_config,
 )
 from recsys.errors import ArtifactError, ConfigError, RecsysError
-from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
+from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +63,15 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
     inputs |= _text_inputs(config, model)
+    if (vectors := getattr(model, "song_vectors", None)) is not None:
+        inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
     described = model.model_dump(mode="json")
     if (pretrained := getattr(model, "pretrained", None)) is not None:
         from recsys.models.recformer.checkpoints import checkpoint_hash
 
         described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
+    warm = bundle_version(config, name)
     return stable_hash(
         {
             "inputs": inputs,
@@ -78,6 +81,7 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
             "train_workers": config.ray.train_workers if learned else None,
             "version": STAGE_VERSION,
+            **({} if warm is None else {"warm_start": warm}),
         }
     )
 
@@ -96,21 +100,25 @@ def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:
     return found
 
 
+def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"models.{name}.song_vectors: {path} is missing")
+    return file_hash(path)
+
+
 def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> Path:
     """Fit the model `name` of the configuration and return its finished run directory.
 
     With `refit` it learns from the validation window as well, for as many epochs as were best in the
     run without, which must be finished.
     """
-    # Ray's training workers run in a directory of their own.
-    config = config.model_copy(
-        update={"output": config.output.absolute(), "models": _absolute(config.models)}
-    )
+    config = config.anchored()
     directory = run_directory(config, name, fold, refit=refit)
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
     _check_clock(config, name)
+    check_warm_start(config, name, fold, refit=refit)
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         tracker = _start_tracking(config, f"{name} refit" if refit else name, key, work)
@@ -144,19 +152,10 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             seed=config.seed,
             model_config=_model_config(config, name).model_dump(mode="json"),
             mlflow_run=tracker.run_id,
+            warm_start=read_facts(work),
             **record,
         )
     return directory
-
-
-def _absolute(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-    """Return the models' configurations with absolute paths of pre-trained weights."""
-    found = {}
-    for name, model in models.items():
-        path = getattr(model, "pretrained", None)
-        changes = {} if path is None else {"pretrained": path.absolute()}
-        found[name] = model.model_copy(update=changes)
-    return found
 
 
 def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:
@@ -373,6 +372,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     if rank == 0:
         for name in (WEIGHTS, HISTORY):
             (work / CHECKPOINTS / name).replace(work / name)
+        if (work / CHECKPOINTS / FACTS).is_file():
+            (work / CHECKPOINTS / FACTS).replace(work / FACTS)
         _write_record(work, rows)
 
 

@@ -104,7 +104,7 @@ def search_key(config: ExperimentConfig, name: str) -> str:
 def tune_model(config: ExperimentConfig, name: str) -> Path:
     """Search the settings of a model and return the finished directory of the search."""
     tune = tune_config(config)
-    config = config.model_copy(update={"output": config.output.absolute()})
+    config = config.anchored()
     directory, key = search_directory(config, name), search_key(config, name)
     if is_current(directory, key):
         return directory

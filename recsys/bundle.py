@@ -10,6 +10,7 @@
       recent/              the newest events of every user, a SequenceStore      (with users)
       seen/                the items of all events of every user, the same       (with users)
       index/               item vectors and their search structure               (encoder models)
+      playlists/           the lists of those users by their vectors             (by a setting)
 
 Nothing in it is pickled. The version (hash8) is the start of a sha256 over the names and hashes of
 the files, so equal content has equal version. Loading verifies every byte that it then reads.
@@ -50,6 +51,7 @@ from recsys.manifest import (
     write_manifest,
 )
 from recsys.models import Model, build_model
+from recsys.playlist_index import NAMES, PlaylistIndex
 from recsys.retrieval.exclusion import Exclusion, Setting
 from recsys.retrieval.index import INDEX_META, VECTORS, Index, load_index
 from recsys.schema import ITEM, USER
@@ -60,7 +62,7 @@ BUNDLE_VERSION = 2
 
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
-SEEN = "seen"
+SEEN, PLAYLISTS = "seen", "playlists"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
 BASKET_MINUTES, EXCLUDE = "basket_minutes", "exclude"
 
@@ -81,6 +83,7 @@ class Bundle:
             repeats and in order, so that a repeat window of any length is exact; or None.
         index: searchable item vectors, or None for models that score without them.
         popularity: training events per item, int64 [n_items + 1].
+        playlists: the users' lists, searchable; or None.
     """
 
     path: Path
@@ -93,6 +96,7 @@ class Bundle:
     seen: SequenceStore | None
     index: Index | None
     popularity: Int64
+    playlists: PlaylistIndex | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +137,7 @@ def write_bundle(
     popularity: Int64,
     info: Mapping[str, Any],
     recent_events: int = 100,
+    playlists: PlaylistIndex | None = None,
 ) -> Path:
     """Write `<directory>/<name>@<hash8>/`, whole or not at all, and return its path.
 
@@ -150,11 +155,12 @@ def write_bundle(
             `basket_minutes` tells a model that reads baskets how times make them, and `exclude` which
             items of a history are left out unless a query says otherwise (`seen` without it).
         recent_events: newest events kept per user for the model to read.
+        playlists: the users' lists by their vectors, if they are to be found.
 
     Raises:
         RecsysError: another process writes into `directory`, or the parts do not fit together.
     """
-    _check_parts(model, items, users, store, index, popularity)
+    _check_parts(model, items, users, store, index, popularity, playlists)
     Exclusion.from_setting(info.get(EXCLUDE, "seen"))  # refuses what is no rule
     with _working_directory(directory, name) as work:
         _write_model(work, model, model_config)
@@ -168,6 +174,9 @@ def write_bundle(
             SequenceStore(store.items, store.offsets, store.n_items).save(work / SEEN)
         if index is not None:
             index.save(work / INDEX)
+        if playlists is not None:
+            playlists.save(work / PLAYLISTS)
+            info = {**info, PLAYLISTS: playlists.facts()}
         manifest = _describe(work, name, model, model_config, kept, index, info)
         write_manifest(work, manifest)
         target = directory / f"{name}@{manifest['version']}"
@@ -232,6 +241,7 @@ def load_bundle(path: Path, device: str = "cpu") -> Bundle:
         seen=SequenceStore.load(path / SEEN) if has_users else None,
         index=load_index(path / INDEX) if f"{INDEX}/{INDEX_META}" in files else None,
         popularity=np.load(path / POPULARITY),
+        playlists=PlaylistIndex.load(path / PLAYLISTS) if f"{PLAYLISTS}/{NAMES}" in files else None,
     )
 
 
@@ -242,6 +252,7 @@ def _check_parts(
     store: SequenceStore | None,
     index: Index | None,
     popularity: Int64,
+    playlists: PlaylistIndex | None,
 ) -> None:
     """Refuse parts that do not belong together, before anything is written."""
     sizes = {"items": len(items), "popularity": len(popularity) - 1}
@@ -258,6 +269,10 @@ def _check_parts(
     if model.reads_baskets and store is not None and store.baskets is None:
         raise ArtifactError(
             "the model reads baskets, but the events have none; publish the sequences it learned from"
+        )
+    if playlists is not None and (users is None or store is None):
+        raise ArtifactError(
+            "playlists are lists of users; publish them with users and their events"
         )
     if users is not None and store is not None and len(users) != store.n_users:
         raise ArtifactError(f"{len(users)} users, but sequences of {store.n_users}")
@@ -365,8 +380,8 @@ def _verify_files(path: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtifactError(f"{file} is damaged (its sha256 differs); copy the bundle again")
 
 
-def _load_model(path: Path, n_items: int) -> Model:
-    """Build the model of `config.yaml` and fill it with the tensors."""
+def read_config(path: Path) -> ModelConfig:
+    """Return the configuration of a bundle's model; `ArtifactError` if this code does not know it."""
     file, raw = path / CONFIG, None
     try:
         raw = yaml.safe_load(file.read_text("utf-8"))
@@ -377,10 +392,17 @@ def _load_model(path: Path, n_items: int) -> Model:
             f"{file}: model kind {kind!r} with these settings is not known to this code "
             f"(version {__version__}); use the code that wrote the bundle: {error}"
         ) from error
-    model = build_model(config, n_items)
+    return config
+
+
+def _load_model(path: Path, n_items: int) -> Model:
+    """Build the model of `config.yaml` and fill it with the tensors."""
+    model = build_model(read_config(path), n_items)
     weights = path / WEIGHTS
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{weights} does not fit the model of {file}: {error}") from error
+        raise ArtifactError(
+            f"{weights} does not fit the model of {path / CONFIG}: {error}"
+        ) from error
     return model

@@ -199,6 +199,7 @@ class GrownEncoder(EncoderModel):
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
         self.default_query, self.temperature = inner.default_query, inner.temperature
+        self.is_inner_product = inner.is_inner_product
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """See `EncoderModel.hidden`."""
@@ -208,6 +209,15 @@ class GrownEncoder(EncoderModel):
         """Return what the inner model makes of the histories, float [B, D]."""
         return self.inner.encode_sequences(self._read(batch))
 
+    @property
+    def embedding_width(self) -> int:
+        """See `EncoderModel.embedding_width`."""
+        return self.inner.embedding_width
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """See `EncoderModel.embed_lists`."""
+        return self.inner.embed_lists(self._read(batch))
+
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """See `EncoderModel.encode_items`."""
         if items is None:
@@ -216,6 +226,16 @@ class GrownEncoder(EncoderModel):
         known = self.inner.encode_items(torch.where(old, items, PAD))
         new = self.get_buffer("vectors")[torch.where(old, 0, items - self.inner.n_items - 1)]
         return torch.where(old[:, None], known, new)
+
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return what the inner model adds for the items as which these are read, float [B, C]."""
+        stands_for = self.get_buffer("stands_for")
+        some = stands_for if items is None else stands_for[items]
+        return self.inner.beyond_product(self._read(batch), some)
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`; of known items."""
+        return self.inner.lifted(self._read(batch), count)
 
     def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
         """See `EncoderModel.start`."""

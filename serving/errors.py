@@ -13,6 +13,11 @@ from starlette.exceptions import HTTPException
 
 from recsys.errors import DataError
 from serving.continue_schemas import ContinueRequest
+from serving.playlist_schemas import (
+    PlaylistsForSongRequest,
+    PlaylistSongsRequest,
+    SimilarPlaylistsRequest,
+)
 from serving.problems import problems_of, unreadable
 from serving.schemas import ErrorResponse, RecommendRequest, SimilarRequest
 from serving.service import DeadlineError
@@ -28,6 +33,9 @@ BODIES: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/recommend": RecommendRequest,
     "/v1/similar": SimilarRequest,
     "/v1/playlists/continue": ContinueRequest,
+    "/v1/playlists/similar": SimilarPlaylistsRequest,
+    "/v1/playlists/songs": PlaylistSongsRequest,
+    "/v1/playlists/for-song": PlaylistsForSongRequest,
     "/v1/events": EventsRequest,
     "/v1/items": ItemRequest,
 }

@@ -22,9 +22,9 @@ from recsys.fallback import Ladder
 from recsys.growth import grow
 from recsys.recommender import Query, Recommender
 from recsys.schema import PAD
+from recsys.words import Words
 from serving.ledger import Living
 from serving.schemas import MAX_HISTORY
-from serving.words import Words
 
 Observer = Callable[[str, float], None]
 

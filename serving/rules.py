@@ -80,6 +80,8 @@ ALLOWED = {
     "at_most": 'an object of whole numbers from 1, as {"artist": 2}',
     "label": "the name of an attribute of the items; or null",
     "gap": f"seconds, a number from 0 to {MAX_GAP}; or null",
+    "playlist": f"the name of a published playlist, {ONE_ID}; or null",
+    "holding": "any, without, with",
     "q": f"words, at most {MAX_TEXT} characters",
 }
 """What every key of a body may hold."""

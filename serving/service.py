@@ -18,7 +18,15 @@ from recsys.bundle import Bundle
 from recsys.errors import DataError
 from recsys.fallback import MODEL
 from recsys.growth import NewItem
-from recsys.recommender import Continuation, Continue, Query, Recommendation
+from recsys.recommender import (
+    Continuation,
+    Continue,
+    FoundPlaylists,
+    PlaylistsForSong,
+    Query,
+    Recommendation,
+    SimilarPlaylists,
+)
 from serving.answers import AnswerLog
 from serving.feature_reader import FeatureReader
 from serving.feature_writer import FeatureWriter
@@ -34,8 +42,8 @@ from serving.worker import Worker
 
 log = logging.getLogger(__name__)
 
-Asked = Query | Continue | SimilarRequest
-Found = Recommendation | Continuation | dict[str, Recommendation]
+Asked = Query | Continue | SimilarRequest | SimilarPlaylists | PlaylistsForSong
+Found = Recommendation | Continuation | FoundPlaylists | dict[str, Recommendation]
 PROBATION: Final = 200
 """First answers of a new model; if it fails too often in them, the one before comes back."""
 FAILURES: Final = 3
@@ -169,6 +177,10 @@ class Service:
         found = iter(model.recommender.similar_batch(alike))
         longer = [r for r in requests if isinstance(r, Continue)]
         continued = iter(model.recommender.continue_lists(longer))
+        lists_like = [r for r in requests if isinstance(r, SimilarPlaylists)]
+        like_lists = iter(model.recommender.similar_playlists(lists_like))
+        songs = [r for r in requests if isinstance(r, PlaylistsForSong)]
+        for_songs = iter(model.recommender.playlists_for_song(songs))
         try:
             lists = model.recommender.recommend(queries)
         except DataError:
@@ -188,6 +200,10 @@ class Service:
                     answers.append(Answer(next(ranked), model, MODEL, stages))
                 case Continue():
                     answers.append(Answer(next(continued), model, MODEL, stages))
+                case SimilarPlaylists():
+                    answers.append(Answer(next(like_lists), model, MODEL, stages))
+                case PlaylistsForSong():
+                    answers.append(Answer(next(for_songs), model, MODEL, stages))
                 case SimilarRequest():
                     answers.append(Answer(next(found), model, MODEL, stages))
         return answers

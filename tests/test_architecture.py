@@ -227,6 +227,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     """Every package the sources import is the project's own, Python's, or in pyproject.toml."""
     declared = names(requirements())
     module_of = {"pyyaml": "yaml", "faiss-cpu": "faiss", "faiss-gpu": "faiss"}
+    module_of["scikit-learn"] = "sklearn"
     known = {module_of.get(name, name.replace("-", "_")) for name in declared}
     known |= {"starlette"}  # part of fastapi
     imported = {name for path in SOURCES for name, _ in imports(parsed(path))}

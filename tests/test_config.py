@@ -169,7 +169,7 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"deep": DEEP | {"dim": 3, "heads": 1}}},
             "models.deep.dim: unknown key. Allowed for kind sasrec: baskets, block, blocks, "
-            "dropout, ffn, heads, kind, max_length, normalise, positions, training, width.",
+            "dropout, ffn, heads, kind, max_length, normalise, positions, text, training, width.",
         ),
         (
             {"models": {"deep": DEEP | {"training": {"loss": {"knd": 1}}}}},
@@ -188,8 +188,8 @@ DEEP = {"kind": "sasrec"}
         ),
         (
             {"models": {"flat": {"history": 3}}},
-            "models.flat.kind: missing; add one of pop, own_pop, markov, item_knn, sasrec, "
-            "tisasrec, unirec",
+            "models.flat.kind: missing; add one of pop, own_pop, markov, lag_markov, item_knn, "
+            "sasrec, tisasrec, unirec, seq2seq, set",
         ),
         (
             {"split": {"kind": "leave_on_out"}},
@@ -254,7 +254,7 @@ def test_gbce_wants_negatives_that_it_can_count() -> None:
     [
         (
             {"objective": "next_basket_set", "loss": {"kind": "bpr"}},
-            r"training: objective next_basket_set learns a whole basket, but loss.kind bpr .* use one of "
+            r"training: objective next_basket_set learns a whole set, but loss.kind bpr .* use one of "
             r"set_softmax, set_mass, set_plackett_luce, set_bce, or objective: next_basket",
         ),
         (
@@ -264,6 +264,10 @@ def test_gbce_wants_negatives_that_it_can_count() -> None:
         (
             {"loss": {"against": "sampled"}},
             r"loss.against sampled is of sets, but objective next_event predicts one item",
+        ),
+        (
+            {"objective": "rest_set", "loss": {"kind": "softmax"}},
+            r"objective rest_set learns a whole set, but loss.kind softmax is of one item",
         ),
         (
             {"objective": "next_basket_set", "loss": {"kind": "set_bce", "against": "all"}},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys.config import SASRecConfig, TiSASRecConfig, UniRecConfig, check_clock
+from recsys.config import SASRecConfig, TiSASRecConfig, UniRecConfig, VotesConfig, check_clock
 from recsys.errors import ConfigError
 from recsys.schema import Clock
 
@@ -17,6 +17,7 @@ BARE: dict[str, Any] = {
     "sequence_enhancement": False,
     "frequency_by": "count",
 }
+VOTES = VotesConfig(recency_half_life=7, gap_scale=3600)
 
 
 def refused(clock: Clock, **changes: Any) -> list[str]:
@@ -45,6 +46,8 @@ def test_without_a_clock_there_are_no_gaps() -> None:
     changes = BARE | {"interval": True, "sequence_enhancement": True, "time_bias": True}
     assert refused("none", **changes) == ["interval", "time_bias", "sequence_enhancement"]
     assert refused("none", **BARE) == []
+    assert refused("none", **BARE, votes=VOTES) == ["votes.recency_half_life", "votes.gap_scale"]
+    assert refused("relative", **BARE, votes=VOTES) == ["votes.recency_half_life"]
     with pytest.raises(ConfigError, match=r"models\.t\.kind is tisasrec.*use sasrec"):
         check_clock({"t": TiSASRecConfig()}, "none")
     check_clock({"t": TiSASRecConfig()}, "relative")

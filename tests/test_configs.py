@@ -95,18 +95,28 @@ def test_what_is_tuned_has_the_shape_of_what_was_pretrained() -> None:
 
 def test_the_names_are_all_different() -> None:
     names = [load_config(path).name for path in CONFIGS]
-    assert len(set(names)) == len(names) == 13
+    assert len(set(names)) == len(names) == len(CONFIGS)
 
 
 SMALL = {"width": 16, "heads": 1, "blocks": 1, "max_length": 8}
+SIZES: dict[str, dict[str, Any]] = {
+    "seq2seq": {"width": 16, "hidden": 16, "max_length": 8},
+    "set": {"encoder": {"kind": "sif", "width": 16}, "max_length": 8},
+}
 LEARNED = {
+    "continuation_grateful_dead": ["sasrec_set"],
     "grateful_dead": ["sasrec"],
     "online_retail": ["sasrec"],
     "unirec_30music": ["unirec_published"],
+    "playlists_grateful_dead": ["bow_sif", "bi_seq2seq"],
 }
 """Whose learned models are trained here as well: lists, baskets, times. tests/test_readme.py trains the
 demo's."""
-RUN = [path for path in CONFIGS if "unirec" not in path.stem or path.stem in LEARNED]
+RUN = [
+    path
+    for path in CONFIGS
+    if not path.stem.startswith(("unirec", "playlists")) or path.stem in LEARNED
+]
 """The others mean data that another configuration means as well."""
 
 
@@ -114,21 +124,24 @@ def shrunk(path: Path, files: Any, output: Path) -> ExperimentConfig:
     """Return the configuration on the tiny log, meaning what its own data mean, with less to do."""
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     preset = raw["data"].get("preset")
-    meaning = dict(find_preset(preset).fields) if preset else {}
+    meaning = (dict(find_preset(preset).fields) if preset else {}) | raw["data"]
     kept = ("kind", "clock", "target", "basket_minutes")
     raw["data"] = {"events": [str(files.events)], "items": [str(files.items)]}
-    raw["data"] |= {key: meaning[key] for key in kept if key in meaning}
+    raw["data"] |= {key: meaning[key] for key in kept if meaning.get(key) is not None}
     raw["output"] = str(output)
     raw["evaluation"] |= {"bootstrap": 100, "permutations": 100}
     raw["tracking"] = {"enabled": False}
     raw.pop("tune", None)  # of models that are left out below
     for name, model in list(raw["models"].items()):
         if name in LEARNED.get(path.stem, []):
-            raw["models"][name] = {**model, **SMALL, "training": {**model["training"], "epochs": 1}}
-        elif "width" in model:
+            sizes = SIZES.get(model["kind"], SMALL)
+            raw["models"][name] = {**model, **sizes, "training": {**model["training"], "epochs": 1}}
+        elif "training" in model:
             del raw["models"][name]
     if raw["evaluation"].get("baseline") not in raw["models"]:
         raw["evaluation"].pop("baseline", None)
+    if (tested := raw.get("order_test")) and tested["model"] not in raw["models"]:
+        tested["model"] = "markov"
     return parse_config(raw)
 
 

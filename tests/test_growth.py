@@ -13,13 +13,17 @@ from recsys.bundle import Bundle, load_bundle
 from recsys.config import (
     IndexConfig,
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     PopularityConfig,
     SASRecConfig,
+    UniRecConfig,
+    VotesConfig,
 )
 from recsys.growth import NewItem, grow
 from recsys.models import EncoderModel
+from recsys.models.unirec import UniRec
 from recsys.recommender import Query, Recommender
 
 SASREC = SASRecConfig(width=8, heads=2, blocks=1, max_length=6)
@@ -29,7 +33,7 @@ LIKE_TWO = NewItem("new", {"title": "A new one"}, like=("i07", "i20"), weights=(
 
 @pytest.fixture(
     scope="module",
-    params=[SASREC, MarkovConfig(), ItemKNNConfig(), PopularityConfig()],
+    params=[SASREC, MarkovConfig(), LagMarkovConfig(), ItemKNNConfig(), PopularityConfig()],
     ids=lambda c: c.kind,
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
@@ -60,6 +64,20 @@ def test_in_a_history_it_is_read_as_the_one_it_is_most_like(bundle: Bundle) -> N
     alone = scores(bundle, ["i05", "i07"])
     found = dict(zip(answer.items, answer.scores, strict=True))
     assert found == pytest.approx({item: alone[item] for item in found}, rel=1e-5, abs=1e-6)
+
+
+@torch.no_grad()
+def test_what_is_beyond_a_product_it_has_of_the_item_it_is_like(tmp_path: Path) -> None:
+    config = UniRecConfig(width=8, blocks=1, max_length=6, votes=VotesConfig(weight=9.0, kept=4))
+    known = load_bundle(make_bundle(tmp_path, config))
+    assert isinstance(known.model, UniRec) and known.model.votes is not None
+    known.model.votes.neighbours.fill_(7)  # i07, by everybody's votes
+    known.model.votes.shares.fill_(0.2)
+    grown = grow(known, [NewItem("new", {}, like=("i07",))]).bundle
+    before, after = scores(known, HISTORY), scores(grown, HISTORY)
+    assert after["new"] == pytest.approx(before["i07"], rel=1e-4)
+    assert before["i07"] - sorted(before.values())[-2] > 3.0
+    assert after["i07"] == pytest.approx(before["i07"], rel=1e-4)
 
 
 def test_what_the_bundle_knows_or_cannot_place_changes_nothing(bundle: Bundle) -> None:

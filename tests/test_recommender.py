@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from tiny_bundle import N_ITEMS, N_USERS, SASREC, events, fitted, item_name, make_bundle
 
 from recsys.bundle import load_bundle
-from recsys.config import MarkovConfig, ModelConfig, PopularityConfig, UniRecConfig
+from recsys.config import (
+    LagMarkovConfig,
+    MarkovConfig,
+    ModelConfig,
+    PopularityConfig,
+    UniRecConfig,
+)
 from recsys.data.batches import batch_from_lists
 from recsys.errors import DataError
 from recsys.recommender import Query, Recommender
@@ -23,6 +29,7 @@ from recsys.recommender.likeness import Likeness
 CONFIGS: dict[str, ModelConfig] = {
     "sasrec": SASREC,
     "markov": MarkovConfig(),
+    "lag_markov": LagMarkovConfig(previous=2),
     "pop": PopularityConfig(),
     # Its score is more than one product: a shortlist is scored again.
     "unirec": UniRecConfig(width=8, blocks=1, max_length=6, global_weight=2.0),

@@ -26,6 +26,7 @@ from recsys.config.experiment import (
     FeastConfig,
     FeaturesConfig,
     IndexConfig,
+    OrderTestConfig,
     PublishConfig,
     RayConfig,
     TrackingConfig,
@@ -40,19 +41,23 @@ from recsys.config.file import (
 from recsys.config.models import (
     BagOfTokensConfig,
     ItemKNNConfig,
-    LossConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
-    RecformerConfig,
     SASRecConfig,
     TextVectorsConfig,
     TiSASRecConfig,
-    TrainingConfig,
     UniRecConfig,
+    VotesConfig,
+)
+from recsys.config.playlists import (
+    Seq2SeqConfig,
+    SetModelConfig,
 )
 from recsys.config.pretrain import PretrainConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import (
     Section,
 )
@@ -63,6 +68,10 @@ from recsys.config.text import (
     TextVotes,
 )
 from recsys.config.text_encoder import TextEncoderConfig
+from recsys.config.training import (
+    LossConfig,
+    TrainingConfig,
+)
 from recsys.config.tune import (
     Range,
     TuneConfig,
@@ -83,6 +92,7 @@ __all__ = [
     "IndexConfig",
     "ItemKNNConfig",
     "ItemVectors",
+    "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
     "LossConfig",
@@ -90,6 +100,7 @@ __all__ = [
     "ModelConfig",
     "Moment",
     "OnProblem",
+    "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
     "PretrainConfig",
@@ -101,6 +112,8 @@ __all__ = [
     "RollingSplit",
     "SASRecConfig",
     "Section",
+    "Seq2SeqConfig",
+    "SetModelConfig",
     "SplitConfig",
     "TextConfig",
     "TextEncoderConfig",
@@ -112,6 +125,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UniRecConfig",
+    "VotesConfig",
     "apply_settings",
     "check_clock",
     "dump_config",

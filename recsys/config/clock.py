@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from recsys.config.models import ModelConfig, TiSASRecConfig, UniRecConfig
+from recsys.config.models import LagMarkovConfig, ModelConfig, TiSASRecConfig, UniRecConfig
 from recsys.errors import ConfigError
 from recsys.schema import Clock
 
@@ -35,6 +35,11 @@ def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
             f"{place}recency_half_life is {half_life:g} days, but times of different users say nothing "
             "of which is newer; leave it out"
         )
+    if isinstance(config, LagMarkovConfig) and config.previous:
+        yield (
+            f"previous is {config.previous}, but times of different lists say nothing of which came "
+            "before; leave it out"
+        )
     if isinstance(config, TiSASRecConfig) and clock == "none":
         yield "kind is tisasrec, which attends by times; use sasrec"
     if not isinstance(config, UniRecConfig):
@@ -43,7 +48,11 @@ def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
         yield "calendar is true; set it to false"
     if config.needs_neighbours and config.frequency_by == "gap_variance":
         yield "frequency_by is gap_variance; set it to count"
+    if config.votes is not None and config.votes.recency_half_life is not None:
+        yield "votes.recency_half_life is set, but times of different users say nothing; leave it out"
     if clock == "none":
+        if config.votes is not None and config.votes.gap_scale is not None:
+            yield "votes.gap_scale is set; leave it out"
         for name in ("interval", "time_bias", "uniformity", "sequence_enhancement"):
             if getattr(config, name):
                 yield f"{name} is true; set it to false"

@@ -80,13 +80,24 @@ class DataConfig(Section):
     """strptime pattern of text times that are not ISO 8601."""
     basket_minutes: float | None = Field(None, gt=0)
     """Without a basket_id column: events of a user within this many minutes' slot share a basket."""
+    list_minutes: float | None = Field(None, gt=0)
+    """With `kind: lists`: what a user (station, room) has within this many minutes' slot is a list of
+    its own, named by the user and the slot's beginning."""
     ties: Literal["input", "shuffle"] = "input"
     """Order of events of one user at one time: as in the input, or shuffled with the seed."""
     on_problem: ProblemRules = ProblemRules()
     filters: FilterConfig = FilterConfig()
 
 
-class GlobalTimeSplit(Section):
+class _Split(Section):
+    """What every split may have."""
+
+    cold_items: float = Field(0.0, ge=0, lt=1)
+    """Share of the items (a seeded choice) whose events before the test are dropped, so that no model can
+    learn of them: how well are new items found? Not with rolling folds."""
+
+
+class GlobalTimeSplit(_Split):
     """Cut all users at the same moments; the honest default where the clock is absolute."""
 
     kind: Literal["global_time"] = "global_time"
@@ -99,20 +110,20 @@ class GlobalTimeSplit(Section):
     validation_from: Moment = None
 
 
-class LeaveOneOutSplit(Section):
+class LeaveOneOutSplit(_Split):
     """Each user's last target tests, the one before validates. Leaks across users' futures."""
 
     kind: Literal["leave_one_out"] = "leave_one_out"
 
 
-class LastNSplit(Section):
+class LastNSplit(_Split):
     """Each user's last n targets test, the n before validate."""
 
     kind: Literal["last_n"] = "last_n"
     n: int = Field(1, ge=1)
 
 
-class RollingSplit(Section):
+class RollingSplit(_Split):
     """Several global-time folds: train before, test the window after, move on."""
 
     kind: Literal["rolling"] = "rolling"
@@ -121,7 +132,7 @@ class RollingSplit(Section):
     """Share of events in one window; the last fold ends with the data."""
 
 
-class ContinuationSplit(Section):
+class ContinuationSplit(_Split):
     """Hide a part of some lists; the rest of the list is what must be found."""
 
     kind: Literal["continuation"] = "continuation"
@@ -132,6 +143,8 @@ class ContinuationSplit(Section):
     hide: Literal["last", "random"] = "last"
     hidden: float = Field(0.5, gt=0, lt=1)
     """Share of each such list that is hidden, at least one item, leaving at least one."""
+    given: int | None = Field(None, ge=0)
+    """Instead of a share: so many items are given (0: none at all); a list with no more is not asked."""
 
 
 def _kind_by_default(value: Any) -> Any:

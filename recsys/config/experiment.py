@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
+from recsys.config.probes import ProbeConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
@@ -23,6 +25,12 @@ def _without_repeats(values: list[Any]) -> list[Any]:
 
 Guard = Annotated[str, Field(pattern=r"^(hr|recall|ndcg|mrr|map|precision)@[1-9][0-9]*$")]
 """An accuracy metric with its cut-off, such as `ndcg@10`."""
+
+
+def _anchored(model: ModelConfig) -> ModelConfig:
+    if isinstance(model, RecformerConfig) and model.pretrained is not None:
+        return model.model_copy(update={"pretrained": model.pretrained.absolute()})
+    return model
 
 
 class FeaturesConfig(Section):
@@ -75,11 +83,41 @@ class EvaluationConfig(Section):
     level: float = Field(0.95, gt=0, lt=1)
     head_share: float = Field(0.2, gt=0, lt=1)
     """The most popular share of items is `head`, the rest with training events `tail`."""
+    among_cold: bool = False
+    """Also rank the targets whose items have no training events among such items alone: the slice
+    `item cold, among cold`."""
     baseline: str | None = None
     """Model that all others are tested against; by default all pairs."""
     splits: Annotated[
         list[Literal["validation", "test"]], Field(min_length=1), AfterValidator(_without_repeats)
     ] = ["test"]
+
+
+class OrderTestConfig(Section):
+    """Does the order of a history matter? See `recsys/evaluation/order_test.py`."""
+
+    model: str | None = None
+    """Whose; by default the first learned model, else the first that reads an order."""
+    split: Literal["validation", "test"] = "test"
+    shuffles: int = Field(5, ge=1)
+    """Shuffles of every way, averaged."""
+    k: int = Field(10, ge=1)
+    """Cut-off of the metrics and of the lists that are compared."""
+    margin: float = Field(0.05, gt=0, lt=1)
+    """What a drop must come up to to matter, as a share of the metric with true histories."""
+    targets: int | None = Field(20_000, ge=1)
+    """A seeded sample of so many; `null` takes all."""
+
+
+class PlaylistsConfig(Section):
+    """The users' lists, to be found by songs and by one another; of learned models."""
+
+    enabled: bool = False
+    """Their vectors and names travel in the bundle."""
+    min_songs: int = Field(2, ge=1)
+    """Shorter lists are left out."""
+    index: IndexConfig = IndexConfig(exact_below=20_000)
+    """How they are searched."""
 
 
 class PublishConfig(Section):
@@ -89,6 +127,7 @@ class PublishConfig(Section):
     """Model to publish; by default the best on validation NDCG@10."""
     recent_events: int = Field(100, ge=0)
     """Newest events of every user that travel in the bundle."""
+    playlists: PlaylistsConfig = PlaylistsConfig()
     alias: str = "candidate"
     """MLflow registry alias given to the new version."""
     guards: Annotated[list[Guard], Field(min_length=1), AfterValidator(_without_repeats)] = [
@@ -150,15 +189,23 @@ class ExperimentConfig(Section):
     refit: bool = False
     """Fit every model again on training and validation events, with the settings and the epoch that
     validation chose: that model is tested, indexed and published."""
+    warm_start: Path | None = None
+    """A bundle from whose model the training of the same kind goes on. Items are known by their ids: those
+    that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
+    those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
     text: TextConfig = TextConfig()
     """The items' sentences, made where a model reads texts."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    order_test: OrderTestConfig | None = None
+    """With this section (`{}` is enough) the report tests whether order matters here."""
     publish: PublishConfig = PublishConfig()
     feast: FeastConfig = FeastConfig()
     tune: TuneConfig | None = None
     """What `recsys tune` searches; no other command reads it."""
+    probe: ProbeConfig = ProbeConfig()
+    """What `recsys probe` asks of the learned models' vectors of lists; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -166,6 +213,16 @@ class ExperimentConfig(Section):
     def workspace(self) -> Path:
         """Directory of this experiment's stages, absolute."""
         return (self.output / self.name).absolute()
+
+    def anchored(self) -> ExperimentConfig:
+        """Return the same with absolute paths to what it makes and goes on from: a process of Ray runs in
+        a directory of its own.
+        """
+        warm = None if self.warm_start is None else self.warm_start.absolute()
+        models = {name: _anchored(model) for name, model in self.models.items()}
+        return self.model_copy(
+            update={"output": self.output.absolute(), "warm_start": warm, "models": models}
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:
@@ -187,6 +244,7 @@ class ExperimentConfig(Section):
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,
+            "order_test.model": None if self.order_test is None else self.order_test.model,
         }
         problems += [
             f"{place}: {name!r} is no model of this configuration; it has {', '.join(self.models)}"

@@ -1,15 +1,16 @@
-"""The models, their losses and their training."""
+"""The models."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from recsys.config.playlists import Seq2SeqConfig, SetModelConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import Section
 from recsys.config.text import ItemVectors, TextItems, TextVotes
-from recsys.config.text_encoder import TextEncoderConfig
+from recsys.config.training import SET_OBJECTIVES, TrainingConfig
 
 
 class PopularityConfig(Section):
@@ -24,6 +25,14 @@ class OwnPopularityConfig(Section):
     """What this user (list) repeats most, filled up with popularity."""
 
     kind: Literal["own_pop"] = "own_pop"
+
+
+def _one_forgetting(half_life: float | None, recency_half_life: float | None) -> None:
+    if half_life is not None and recency_half_life is not None:
+        raise ValueError(
+            "half_life (in users or lists) and recency_half_life (in days) both forget what is "
+            "old; set one of them"
+        )
 
 
 class MarkovConfig(Section):
@@ -41,21 +50,48 @@ class MarkovConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> MarkovConfig:
-        if self.half_life is not None and self.recency_half_life is not None:
-            raise ValueError(
-                "half_life (in users or lists) and recency_half_life (in days) both forget what is "
-                "old; set one of them"
-            )
+        _one_forgetting(self.half_life, self.recency_half_life)
+        return self
+
+
+class LagMarkovConfig(Section):
+    """A table of transitions for every distance, combined as evidence by naive Bayes."""
+
+    kind: Literal["lag_markov"] = "lag_markov"
+    history: int = Field(5, ge=1)
+    """How many of the newest events are read, each by a table of its own."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """Weight of the evidence of each step further into the past; 1 is plain naive Bayes."""
+    back_off: float = Field(5.0, gt=0)
+    """Pseudo-counts with which a table's row is filled up by popularity: more trusts counts less."""
+    previous: int = Field(0, ge=0)
+    """How many lists before a list are read: what was played last night is rarely played tonight. For
+    `kind: lists` of one source, in order of time; needs an absolute clock."""
+    previous_weight: float = Field(1.0, gt=0)
+    """Weight of the evidence of the lists before."""
+    half_life: float | None = Field(None, gt=0)
+    """Counts lose half their worth in this many users/lists (in order of their last event)."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what an event counts halves; needs an absolute clock."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LagMarkovConfig:
+        _one_forgetting(self.half_life, self.recency_half_life)
         return self
 
 
 class ItemKNNConfig(Section):
-    """Cosine item-to-item neighbours over users, weighted by the age of the history event."""
+    """Item-to-item neighbours by common users or by order, weighted by the age of the history event."""
 
     kind: Literal["item_knn"] = "item_knn"
     neighbours: int = Field(100, ge=1)
     history: int = Field(50, ge=1)
     shrinkage: float = Field(10.0, ge=0)
+    pairs: Literal["users", "following"] = "users"
+    """What makes items alike: the same users had them, or the one followed the other."""
+    reach: int = Field(50, ge=1)
+    """`following`: training events up to this far apart make a pair, each 1 / distance^`fading`."""
+    fading: float = Field(0.5, ge=0)
     decay: float = Field(1.0, gt=0, le=1)
     """Weight of each step into the past."""
     text: TextVotes | None = None
@@ -92,111 +128,6 @@ class TextVectorsConfig(Section):
         return self.vectors
 
 
-SetLossKind = Literal["set_softmax", "set_mass", "set_plackett_luce", "set_bce"]
-SET_LOSSES: Final = get_args(SetLossKind)
-"""Losses of a whole basket; the others are of one item."""
-
-
-class LossConfig(Section):
-    """Which training loss and how its negatives are drawn."""
-
-    kind: Literal["auto", "softmax", "sampled_softmax", "gbce", "bce", "bpr", SetLossKind] = "auto"
-    """`auto`: full softmax while its largest block fits `memory_mb`, sampled softmax beyond; where
-    baskets are learned as sets, `set_softmax`.
-
-    Of sets: `set_softmax` wants all members equally likely, `set_mass` any of them, `set_plackett_luce`
-    all of them drawn before anything else, `set_bce` asks of each item whether it is a member.
-    """
-    against: Literal["auto", "all", "sampled"] = "auto"
-    """What a set competes with: the whole catalogue or drawn negatives; `auto` by `memory_mb`, as
-    above. `set_bce` always draws."""
-    negatives: int = Field(256, ge=1)
-    sampler: Literal["uniform", "popularity", "in_batch"] = "uniform"
-    alpha: float = Field(0.75, ge=0)
-    """Exponent of popularity sampling."""
-    share: Literal["token", "batch"] = "token"
-    """Negatives drawn for every token, or once for the whole batch."""
-    logq: bool = True
-    """Correct sampled softmax for the sampling probability."""
-    gbce_t: float = Field(0.75, ge=0, le=1)
-    temperature: float = Field(1.0, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    memory_mb: float = Field(256.0, gt=0)
-    """Largest block of logits held at once."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> LossConfig:
-        if self.kind in SET_LOSSES and self.sampler == "in_batch":
-            raise ValueError(
-                f"kind {self.kind} learns sets, and the targets of a batch of sets are no sample of "
-                "items; use sampler: uniform or popularity"
-            )
-        if self.kind == "set_bce" and self.against == "all":
-            raise ValueError("kind set_bce draws its negatives; leave `against` out")
-        if self.kind == "gbce" and self.sampler == "in_batch":
-            # beta is made for `negatives` draws; here a step has as many as its batch has tokens.
-            raise ValueError(
-                "kind gbce is calibrated for the number of negatives, which sampler in_batch leaves "
-                "to the batch; use sampler: uniform or popularity, or kind: bce or sampled_softmax"
-            )
-        return self
-
-
-class TrainingConfig(Section):
-    """How a learned model is fitted."""
-
-    epochs: int = Field(30, ge=1)
-    users: float = Field(1.0, gt=0, le=1)
-    """Share of the users, drawn by the seed, whose events are learned from and validate: how good is
-    the model where there are few? All users are tested."""
-    batch_size: int = Field(128, ge=1)
-    """Sequences per step and process."""
-    windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
-    """What a place predicts: the next event, one drawn from the next basket, or that whole basket (by
-    one of the losses of sets)."""
-    repeats: Literal["keep", "mask"] = "keep"
-    """`mask` does not train on targets the user has had before; right where seen items are excluded."""
-    recency_half_life: float | None = Field(None, gt=0)
-    """Days in which a target's chance to be trained on in an epoch halves, counted back from the newest
-    training event; needs an absolute clock. What sells now is worth more than what sold in spring."""
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = Field(100, ge=0)
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    clip: float | None = Field(5.0, gt=0)
-    """Gradient norm limit."""
-    ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, used for validation and kept."""
-    patience: int = Field(5, ge=1)
-    """Validations without a better NDCG@10 before training stops."""
-    validate_every: int = Field(1, ge=1)
-    """Epochs between validations."""
-    validation_targets: int | None = Field(None, ge=1)
-    """Validate on a seeded sample of this many targets; all by default."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    loss: LossConfig = LossConfig()
-
-    @model_validator(mode="after")
-    def _loss_fits_objective(self) -> TrainingConfig:
-        kind, sets = self.loss.kind, self.objective == "next_basket_set"
-        if sets and kind not in ("auto", *SET_LOSSES):
-            raise ValueError(
-                f"objective next_basket_set learns a whole basket, but loss.kind {kind} is of one item; "
-                f"use one of {', '.join(SET_LOSSES)}, or objective: next_basket"
-            )
-        if not sets and (kind in SET_LOSSES or self.loss.against != "auto"):
-            said = f"kind {kind}" if kind in SET_LOSSES else f"against {self.loss.against}"
-            raise ValueError(
-                f"loss.{said} is of sets, but objective {self.objective} predicts one item; use "
-                "objective: next_basket_set"
-            )
-        return self
-
-
 Baskets = Literal["ordered", "set"]
 
 
@@ -206,10 +137,10 @@ def _check_heads(width: int, heads: int) -> None:
 
 
 def _check_baskets(baskets: Baskets, training: TrainingConfig) -> None:
-    if baskets == "set" and training.objective == "next_event":
+    if baskets == "set" and training.objective in ("next_event", "rest_set"):
         raise ValueError(
             "baskets: set lets an event see its whole basket, so training.objective must be "
-            "next_basket or next_basket_set (it is next_event)"
+            f"next_basket or next_basket_set (it is {training.objective})"
         )
 
 
@@ -279,6 +210,29 @@ class TiSASRecConfig(Section):
 
 
 CalendarFeature = Literal["year", "month", "day", "weekday", "day_of_year", "week", "hour"]
+
+
+class VotesConfig(Section):
+    """What neighbours add to the score (see `recsys.models.neighbour_votes` for the formula)."""
+
+    weight: float = Field(1.0, gt=0)
+    """In units of the training's logits."""
+    history: int = Field(10, ge=1)
+    """How many of the newest events vote, each weighted 1/distance."""
+    reach: int = Field(10, ge=1)
+    """Training events up to this far apart are a pair, each 1/distance."""
+    backward: float = Field(0.0, ge=0, le=1)
+    """What a pair counts the other way round."""
+    gap_scale: float | None = Field(None, gt=0)
+    """Seconds at which pairs, and votes, begin to count less the further apart they are; needs a clock."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a pair counts halves; needs an absolute clock."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Pairs that an item must have for half of its say."""
+    floor: float = Field(1e-3, gt=0)
+    """The share that begins to matter."""
+    kept: int = Field(100, ge=1)
+    """Neighbours an item has."""
 
 
 class UniRecConfig(Section):
@@ -355,6 +309,8 @@ class UniRecConfig(Section):
     """Every item has a score of its own beside the likeness."""
     text: TextItems | None = None
     """As in `sasrec`."""
+    votes: VotesConfig | None = None
+    """Neighbours score, too, re-scored on the shortlist; not in the paper."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
@@ -363,10 +319,10 @@ class UniRecConfig(Section):
             self.text.check(self.width)
         _check_heads(self.width * (2 if self.block == "mixture" else 1), self.heads)
         _check_baskets(self.baskets, self.training)
-        if self.training.objective == "next_basket_set":
+        if self.training.objective in SET_OBJECTIVES:
             raise ValueError(
-                "training.objective next_basket_set is not for unirec, whose parts each predict one item; "
-                "use next_basket, which draws one of the basket"
+                f"training.objective {self.training.objective} is not for unirec, whose parts each "
+                "predict one item; use next_event, or next_basket, which draws one of the basket"
             )
         if self.block == "mixture" and self.fusion == "sum":
             raise ValueError(
@@ -396,60 +352,19 @@ class UniRecConfig(Section):
         return None if self.text is None else self.text.vectors
 
 
-class RecformerConfig(Section):
-    """Items as sentences, histories as sequences of sentences; the data need a section `text`."""
-
-    kind: Literal["recformer"] = "recformer"
-    pretrained: Path | None = None
-    """Directory of a pre-training (`recsys pretrain`), or of a local Hugging Face checkpoint; from
-    scratch without. Its shape must be the encoder's, its tokenizer that of the sentences."""
-    encoder: TextEncoderConfig = TextEncoderConfig()
-    stages: Literal["two", "second", "none"] = "two"
-    """`two`: learn while items are encoded anew every epoch, then go on from the best with items that
-    stand still. `second`: that alone. `none`: do not learn (zero-shot)."""
-    train_words: bool = True
-    """Whether the vectors of words learn."""
-    temperature: float = Field(0.05, gt=0)
-    """What cosines are divided by in the loss; `training.loss.temperature` is not read."""
-    training: TrainingConfig = TrainingConfig(lr=5e-5, schedule="linear")
-    """Epochs and patience are those of each stage; an epoch has one prefix of every user."""
-    needs_sentences: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> RecformerConfig:
-        training = self.training
-        if training.objective != "next_event":
-            raise ValueError(
-                f"training.objective is {training.objective}, but a history is one sentence here and "
-                "predicts one item; use next_event"
-            )
-        if training.loss.temperature != 1.0:
-            raise ValueError(
-                f"training.loss.temperature is {training.loss.temperature}, but recformer has a "
-                "temperature of its own beside `training`; set that"
-            )
-        if training.ema is not None:
-            raise ValueError(
-                "training.ema would average the item encoder away from the item vectors that it made; "
-                "leave it out"
-            )
-        if self.stages == "none" and self.pretrained is None:
-            raise ValueError(
-                "stages: none does not learn, so there must be something learned: set pretrained"
-            )
-        return self
-
-
 ModelConfig = Annotated[
     PopularityConfig
     | OwnPopularityConfig
     | MarkovConfig
+    | LagMarkovConfig
     | ItemKNNConfig
     | BagOfTokensConfig
     | TextVectorsConfig
     | SASRecConfig
     | TiSASRecConfig
     | UniRecConfig
-    | RecformerConfig,
+    | RecformerConfig
+    | Seq2SeqConfig
+    | SetModelConfig,
     Field(discriminator="kind"),
 ]

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from recsys.config.experiment import RayConfig, TrackingConfig
-from recsys.config.models import TrainingConfig
 from recsys.config.section import NAME, Section
 from recsys.config.text_encoder import TextEncoderConfig
+from recsys.config.training import TrainingConfig
 
 
 class PretrainTokenizerConfig(Section):

@@ -44,6 +44,9 @@ class SequenceBatch:
         target_sets: the T sets of items to predict after those places; training batches of an
             objective that learns sets, which have no `targets`.
         users: int64 [B]; whose history each sequence is; training batches only.
+        previous: int64 [B, P]; items of the lists that came before each, 0-filled; only for models that
+            read them, and only where the lists are known (not for a history of its own).
+        previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before.
     """
 
     items: Tensor
@@ -56,6 +59,8 @@ class SequenceBatch:
     target_places: Tensor | None = None
     target_sets: ItemSets | None = None
     users: Tensor | None = None
+    previous: Tensor | None = None
+    previous_ages: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)
@@ -87,11 +92,17 @@ class SequenceBatch:
         """Return the newest `n` items of every sequence, newest first, int64 [B, n], 0-filled."""
         if self.items.numel() == 0:
             return torch.zeros(len(self), n, dtype=torch.int64, device=self.items.device)
+        where, there = self.newest_places(n)
+        return torch.where(there, self.items.flatten()[where], 0)
+
+    def newest_places(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return where in R*L the newest `n` events of every sequence are, newest first, int64 [B, n],
+        and which of these there are, bool [B, n].
+        """
         back = torch.arange(n, device=self.last.device)
         length = self.positions.flatten()[self.last.clamp(min=0)] + 1  # [B]
         length = torch.where(self.last < 0, 0, length)
-        where = (self.last[:, None] - back).clamp(min=0)  # [B, n]
-        return torch.where(back < length[:, None], self.items.flatten()[where], 0)
+        return (self.last[:, None] - back).clamp(min=0), back < length[:, None]
 
 
 def pack_rows(lengths: Int64, row_length: int) -> tuple[Int64, Int64, Int64, int]:
@@ -106,6 +117,10 @@ def pack_rows(lengths: Int64, row_length: int) -> tuple[Int64, Int64, Int64, int
     used: list[int] = []
     members: list[int] = []
     order = np.argsort(-lengths, kind="stable")
+    some = order[: np.count_nonzero(lengths)]
+    if len(some) and 2 * int(lengths[some[-1]]) > row_length:  # no two fit together
+        row[some], column[some], segment[some] = np.arange(len(some)), 0, 1
+        return row, column, segment, len(some)
     for i, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         if length == 0:
             break
@@ -139,8 +154,11 @@ def pack_histories(
     lengths = np.minimum(end - start, max_length)
     first = end - lengths
     longest = int(lengths.max()) if len(lengths) else 0
-    # Short batches get short rows, but not shorter than needed to fill them well.
+    # Short batches get short rows, but not shorter than needed to fill them well; where no two sequences
+    # would share a row, nothing is there to be filled.
     row_length = max(longest, min(max_length, 32)) if longest else 0
+    if longest and 2 * int(lengths[lengths > 0].min()) > row_length:
+        row_length = longest
     row, column, segment, n_rows = pack_rows(lengths, row_length)
     flat, source, seq = _flat_places(lengths, row, column, first, row_length)
     size = n_rows * row_length

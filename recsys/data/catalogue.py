@@ -41,6 +41,7 @@ class Preset:
         convert: writes Parquet where no reader takes the raw files; called again when `version` or
             the files change.
         package: a Python package that carries the data instead of files.
+        folder: where its raw files are, if that is not its name: another preset reads the same.
     """
 
     name: str
@@ -52,11 +53,17 @@ class Preset:
     sources: tuple[Source, ...] = ()
     convert: Converter | None = None
     package: str | None = None
+    folder: str | None = None
     version: int = field(default=1)
 
 
 _GROUPLENS: Final = "https://files.grouplens.org/datasets/movielens"
 _RATING_COLUMNS = {"clock": "absolute", "columns": {"weight": "weight"}}
+_RETAIL = Source(
+    "https://archive.ics.uci.edu/static/public/352/online+retail.zip",
+    None,
+    ("Online Retail.xlsx",),
+)
 _LISTS = {"kind": "lists", "target": "next_event"}
 _AMAZON = "https://cseweb.ucsd.edu/~jmcauley/datasets.html"
 _MOVIELENS = "fetch it from https://grouplens.org/datasets/movielens/ and unpack it there"
@@ -173,6 +180,7 @@ _ALL: Final = (
         fields={**_LISTS, "clock": "absolute", "columns": {"position": "position"}},
         where="clone https://github.com/jefmsmit/gdshowsdb and put data/gdshowsdb/19*.yaml there",
         convert=playlists.convert_shows,
+        version=2,
     ),
     Preset(
         "classic-rock",
@@ -188,6 +196,7 @@ _ALL: Final = (
             for f in ("classic-rock-raw-play-list.csv", "classic-rock-song-list.csv")
         ),
         convert=playlists.convert_radio,
+        version=2,
     ),
     Preset(
         "online-retail",
@@ -200,14 +209,18 @@ _ALL: Final = (
             "on_problem": {"duplicates": "drop"},
         },
         where="fetch it from https://archive.ics.uci.edu/dataset/352/online+retail and unpack it there",
-        sources=(
-            Source(
-                "https://archive.ics.uci.edu/static/public/352/online+retail.zip",
-                None,
-                ("Online Retail.xlsx",),
-            ),
-        ),
+        sources=(_RETAIL,),
         convert=retail.convert_retail,
+    ),
+    Preset(
+        "online-retail-baskets",
+        "the same invoices as lists: what a customer bought within a minute (UCI 352)",
+        events=("online_retail.parquet", "**/Online Retail.xlsx"),
+        fields={**_LISTS, "clock": "absolute", "target": "rest"},
+        where="fetch it from https://archive.ics.uci.edu/dataset/352/online+retail and unpack it there",
+        sources=(_RETAIL,),
+        convert=retail.convert_retail_baskets,
+        folder="online-retail",
     ),
     _sequences(
         "amazon-beauty",

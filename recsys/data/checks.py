@@ -1,7 +1,7 @@
 """Checks: one batch of raw events in, events that keep every rule out, and what was broken.
 
 Ids, times, positions and weights get their types here; the filters that look at one row at a time
-(time window, smallest weight, event types) and the baskets made of minutes come last.
+(time window, smallest weight, event types) and the lists and baskets made of minutes come last.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def check_config(data: DataConfig) -> None:
     if data.clock == "none":
         for key, value in (
             ("data.basket_minutes", data.basket_minutes),
+            ("data.list_minutes", data.list_minutes),
             ("data.filters.start", filters.start),
             ("data.filters.end", filters.end),
         ):
@@ -32,6 +33,11 @@ def check_config(data: DataConfig) -> None:
                 raise ConfigError(
                     f"{key}={value!r} needs times, but data.clock is none; remove one"
                 )
+    if data.list_minutes is not None and data.kind != "lists":
+        raise ConfigError(
+            f"data.list_minutes={data.list_minutes!r} cuts events into lists, but data.kind is "
+            f"{data.kind}; set data.kind: lists, or data.basket_minutes to make baskets of users"
+        )
     if data.clock == "relative" and (
         isinstance(filters.start, str) or isinstance(filters.end, str)
     ):
@@ -81,7 +87,7 @@ def clean_events(
     if WEIGHT in typed.columns:
         typed = typed.with_columns(_weights(typed, file))
     kept, filtered = select_rows(typed, data)
-    kept = _add_baskets(kept, data)
+    kept = _add_baskets(_cut_lists(kept, data), data)
     order = [name for name in (*EVENT_COLUMNS, ROW, times.FRACTION) if name in kept.columns]
     return kept.select(order), ProblemReport(raw.height, kept.height, findings, filtered)
 
@@ -157,11 +163,30 @@ def _add_baskets(events: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
     """Number the baskets `floor(timestamp / (60 * basket_minutes))` unless the file has its own."""
     if data.basket_minutes is None or BASKET in events.columns:
         return events
-    length = 60 * data.basket_minutes
-    slot = (pl.col(TIMESTAMP) / length).floor().cast(pl.Int64)
+    return events.with_columns(_slot(60 * data.basket_minutes).alias(BASKET))
+
+
+def _cut_lists(events: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
+    """Give every user's slots of `list_minutes` a name of their own: the user, then the slot's begin.
+
+    The begin is a UTC time where the clock is absolute, else the seconds.
+    """
+    if data.list_minutes is None:
+        return events
+    length = 60 * data.list_minutes
+    begin = (_slot(length) * length).floor().cast(pl.Int64)
+    name = begin.cast(pl.String)
+    if data.clock == "absolute":
+        name = pl.from_epoch(begin).dt.strftime("%Y-%m-%dT%H:%M:%S")
+    user = pl.concat_str(pl.col(USER).cast(pl.String), name, separator=" ")
+    return events.with_columns(user.alias(USER))
+
+
+def _slot(length: float) -> pl.Expr:
+    """Return which slot of `length` seconds the time lies in, int64."""
     if float(length).is_integer():
-        slot = pl.col(TIMESTAMP) // int(length)  # exact, also for times beyond 2**53
-    return events.with_columns(slot.alias(BASKET))
+        return pl.col(TIMESTAMP) // int(length)  # exact, also for times beyond 2**53
+    return (pl.col(TIMESTAMP) / length).floor().cast(pl.Int64)
 
 
 def _bad_times(raw: pl.DataFrame, bad: pl.Series, data: DataConfig, file: str) -> Finding:

@@ -132,6 +132,8 @@ def _with_roles(columns: list[ColumnSummary]) -> tuple[ColumnSummary, ...]:
             moments = [c.name for c in fitting if c.seconds is not None]
             dates = [c.name for c in fitting if c.looks == "dates" or c.unit == "text"]
             name = guess(ours, moments) or next(iter(dates), None) or guess(ours, names)
+            # A name may say nothing, as `at` does; one column alone whose numbers are moments does.
+            name = name or (moments[0] if len(moments) == 1 else None)
         else:
             name = guess(ours, names)
         if name is not None:

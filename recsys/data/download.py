@@ -86,18 +86,18 @@ def _first_match(patterns: Sequence[str], folder: Path) -> tuple[Path, ...]:
 
 def _folders(preset: Preset) -> list[Path]:
     """Return the folders to look in; the last is the cache's, where downloads go."""
-    own = os.environ.get(DATA_DIR)
-    mine = [Path(own).expanduser() / preset.name] if own else []
-    return [*mine, cache_directory() / "raw" / preset.name]
+    own, name = os.environ.get(DATA_DIR), preset.folder or preset.name
+    mine = [Path(own).expanduser() / name] if own else []
+    return [*mine, cache_directory() / "raw" / name]
 
 
 def _absent(preset: Preset, folders: Sequence[Path]) -> str:
     looked = " and ".join(str(folder) for folder in folders)
     put = folders[0]
     if len(folders) == 1:
-        put_hint = f"(or set {DATA_DIR} to a directory that holds {preset.name}/)"
+        put_hint = f"(or set {DATA_DIR} to a directory that holds {put.name}/)"
     else:
-        put_hint = f"({DATA_DIR}/{preset.name})"
+        put_hint = f"({DATA_DIR}/{put.name})"
     return (
         f"data set {preset.name!r}: no {' or '.join(preset.events)} in {looked}.\n"
         f"  To get it: {preset.where}.\n"

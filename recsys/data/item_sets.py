@@ -56,6 +56,16 @@ class ItemSets:
         pool = np.array([item for one in sets for item in one], dtype=np.int32)
         return cls.of_runs(SetRuns(pool, ends - sizes, ends))
 
+    def select(self, which: Int64) -> ItemSets:
+        """Return these sets, int64 [T'], in their order; no device is waited for."""
+        sizes = np.diff(self.offsets)[which]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows = np.repeat(np.arange(len(which), dtype=np.int64), sizes)
+        where = np.arange(offsets[-1], dtype=np.int64) + (self.offsets[which] - offsets[:-1])[rows]
+        device = self.items.device
+        members = self.items[torch.from_numpy(where).to(device, non_blocking=True)]
+        return ItemSets(members, torch.from_numpy(rows).to(device, non_blocking=True), offsets)
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ItemSets:
         """Return the sets on another device."""
         return replace(

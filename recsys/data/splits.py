@@ -133,6 +133,11 @@ def check_split(split: SplitConfig, clock: Clock, has_baskets: bool = False) -> 
             f"split: {split.folds} folds of {split.window} and a window to validate the first leave "
             "nothing to train on; (folds + 1) * window must be below 1"
         )
+    if isinstance(split, RollingSplit) and split.cold_items:
+        raise ConfigError(
+            "split.cold_items drops the events before the test, which in rolling folds are another "
+            "fold's test; use another split.kind"
+        )
     if isinstance(split, ContinuationSplit) and split.hide == "random" and has_baskets:
         raise ConfigError(
             "split.hide random would tear baskets apart; use hide: last, or leave the baskets out"
@@ -204,7 +209,7 @@ def windows(
         return _time_windows(runs, fold, keys)
     begin, end = runs.offsets[:-1], runs.offsets[1:]
     if isinstance(split, ContinuationSplit):
-        given = (end - begin) - hidden_counts(end - begin, split.hidden)
+        given = given_counts(end - begin, split)
     else:
         given = np.minimum(1, end - begin)
     tests = keys >= fold.test_from
@@ -244,6 +249,14 @@ def _last_windows(runs: Runs, n: int, target: TargetKind) -> Windows:
         enough = np.diff(runs.offsets) >= 2 * n + 1
         test, validation = np.where(enough, end - n, end), np.where(enough, end - 2 * n, end)
     return Windows(validation, test, (validation, test), (test, end))
+
+
+def given_counts(lengths: Int64, split: ContinuationSplit) -> Int64:
+    """Return how many events of each held-out list are given: `split.given`, or what is not hidden."""
+    if split.given is None:
+        return lengths - hidden_counts(lengths, split.hidden)
+    given: Int64 = np.minimum(split.given, lengths)
+    return given
 
 
 def hidden_counts(lengths: Int64, share: float) -> Int64:

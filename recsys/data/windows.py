@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from recsys.config.training import SET_OBJECTIVES, Objective
 from recsys.data.batches import SequenceBatch, pack_histories
 from recsys.data.item_sets import SetRuns
 from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, SequenceStore, TrainingData
+
+MOST_REST: Final = 50
+"""Different items that the rest of a list has at most as a target: those that come first."""
 
 
 @dataclass(frozen=True)
@@ -29,32 +33,35 @@ class TrainingBatches:
             that every event is a target exactly once.
         objective: `next_event` predicts the event after each place; `next_basket` a random event of
             the basket after the place's own, drawn anew each epoch; `next_basket_set` that whole
-            basket, as a set.
+            basket, as a set; `rest_set` what follows in the user's (list's) training part, as a set of
+            at most `MOST_REST` items.
         repeats: `mask` leaves out targets that the user has had before (they could never be
             recommended where seen items are excluded).
         recency_half_life: days in which the chance of a target to be there in an epoch halves, counted
             back from the newest training event (drawn anew each epoch); None keeps all.
         seed, rank, world_size: the order is a function of `(seed, epoch)` alone; process `rank` takes
             every `world_size`-th window, and all processes get equally many.
+        users: bool [U], whose windows there are; everybody's by default.
     """
 
     data: TrainingData
     max_length: int
     batch_size: int
     windows: Literal["last", "all"] = "all"
-    objective: Literal["next_event", "next_basket", "next_basket_set"] = "next_event"
+    objective: Objective = "next_event"
     repeats: Literal["keep", "mask"] = "keep"
     recency_half_life: float | None = None
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    users: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def bounds(self) -> tuple[Int64, Int64]:
         """`(start [W], end [W])` of the inputs of all windows; the event at `end` is still a target."""
         begin = self.data.store.offsets[:-1]
         end = self.data.train_end - 1  # the last event is never an input
-        keep = end > begin
+        keep = end > begin if self.users is None else (end > begin) & self.users
         begin, end = begin[keep], end[keep]
         if self.windows == "last":
             return np.maximum(begin, end - self.max_length), end
@@ -84,10 +91,17 @@ class TrainingBatches:
 
     @cached_property
     def _members(self) -> tuple[Int64, Int64]:
-        """`(places [M], before [E + 1])`: events that can be members of a set, and how many come before."""
-        member = first_in_basket(self.data.store)
-        if self.repeats == "mask":
-            member = member & self._first_time
+        """`(places [M], before [E + 1])`: events that can be members of a set, and how many come before.
+
+        An item is a member of the rest of a list at its last event there: that one is in the rest if
+        any is. With `mask` it is one at its first, after which it is none that the user has not had.
+        """
+        if self.objective == "rest_set":
+            member = self._first_time if self.repeats == "mask" else last_occurrences(self.data)
+        else:
+            member = first_in_basket(self.data.store)
+            if self.repeats == "mask":
+                member = member & self._first_time
         return np.flatnonzero(member), np.concatenate([[0], np.cumsum(member)])
 
     def __len__(self) -> int:
@@ -106,7 +120,7 @@ class TrainingBatches:
         for at in range(0, len(order), self.batch_size):
             pick = order[at : at + self.batch_size]
             place = (self.data.store, start[pick], end[pick], self.max_length)
-            if self.objective == "next_basket_set":
+            if self.objective in SET_OBJECTIVES:
                 batch = pack_histories(*place, sets=lambda places: self._sets(places, draw))
             else:
                 batch = pack_histories(*place, targets=lambda places: self._targets(places, draw))
@@ -129,12 +143,22 @@ class TrainingBatches:
         return np.where(valid, self.data.store.items[chosen], 0).astype(np.int64)
 
     def _sets(self, places: Int64, draw: np.random.Generator) -> SetRuns:
-        """Return the set to predict after each place: its user's next basket, each item once."""
-        first, last = (bound[places] for bound in self._next_baskets)
+        """Return the set to predict after each place: its user's next basket or rest, each item once."""
         before = self._members[1]
-        start, end = before[first], before[last]
+        if self.objective == "rest_set":
+            first = places + 1
+            start, end = before[first], before[self._train_end[places]]
+            end = np.minimum(end, start + MOST_REST)
+        else:
+            first, last = (bound[places] for bound in self._next_baskets)
+            start, end = before[first], before[last]
         kept = self._kept(np.minimum(first, self.data.store.n_events - 1), draw)
         return SetRuns(self._pool, start, np.where(kept, end, start))
+
+    @cached_property
+    def _train_end(self) -> Int64:
+        """Where the training part of each event's user ends, int64 [E]."""
+        return np.repeat(self.data.train_end, np.diff(self.data.store.offsets))
 
     @cached_property
     def _pool(self) -> Int32:
@@ -150,6 +174,15 @@ def first_occurrences(data: TrainingData) -> npt.NDArray[np.bool_]:
     first = np.zeros(store.n_events, dtype=bool)
     first[np.unique(pair, return_index=True)[1]] = True
     return first
+
+
+def last_occurrences(data: TrainingData) -> npt.NDArray[np.bool_]:
+    """Tell for every event whether it is the last of its user and item in the training part, bool [E]."""
+    users, places = data.places()
+    pair = users * (data.store.n_items + 1) + data.store.items[places]
+    last = np.zeros(data.store.n_events, dtype=bool)
+    last[places[::-1][np.unique(pair[::-1], return_index=True)[1]]] = True
+    return last
 
 
 def first_in_basket(store: SequenceStore) -> npt.NDArray[np.bool_]:

@@ -15,10 +15,11 @@ from torch import Tensor
 from recsys.data.sequences import Int64
 from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
-from recsys.models.generation import GenerationState, Generator
+from recsys.models.generation import GenerationState, Generator, ReencodedState
 from recsys.retrieval.blocks import TILE_SCORES, block_rows
 from recsys.retrieval.exclusion import Exclusion, Histories
 from recsys.retrieval.index import Index
+from recsys.retrieval.rescore import joined
 from recsys.retrieval.topk import topk_rows
 from recsys.schema import PAD
 
@@ -165,11 +166,23 @@ class Catalogue:
         queries = self.logits_of(state.query)
         items, scores = self.index.search(queries, k, exclusion, histories)
         if self.table is None:
+            items = self._with_lifted(state, items, exclusion, histories)
             known = items.clamp(min=PAD).numpy()
             exact = self.rescore(state, known).masked_fill_(items < 0, -torch.inf)
             scores, order = exact.sort(dim=1, descending=True, stable=True)
-            items = items.gather(1, order)
+            items, scores = items.gather(1, order)[:, :k], scores[:, :k]
         return items, scores
+
+    def _with_lifted(
+        self, state: GenerationState, items: Tensor, exclusion: Exclusion, histories: Histories
+    ) -> Tensor:
+        """Return the items found [R, k], and behind them those that the model lifts beyond a product."""
+        if not isinstance(self.model, EncoderModel) or not isinstance(state, ReencodedState):
+            return items
+        lifted = self.model.lifted(state.windows.batch(), items.shape[1])
+        if lifted is None:
+            return items
+        return torch.cat([items, joined(items, lifted.cpu(), exclusion, histories)], dim=1)
 
     def search_all(
         self, state: GenerationState, closed: Closed, lists: int, k: int

@@ -51,6 +51,7 @@ class Background:
         retrieval: learned model -> the kinds of index on its vectors.
         maps: learned model -> its items in the plane.
         examples: `(data set, split)` -> users looked at.
+        order: what `recsys order-test` found, where it was asked for.
     """
 
     exposure: Sequence[Row] = ()
@@ -61,3 +62,4 @@ class Background:
     retrieval: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     maps: Mapping[str, ItemMap] = field(default_factory=dict)
     examples: Mapping[tuple[str, str], Sequence[Example]] = field(default_factory=dict)
+    order: Row | None = None

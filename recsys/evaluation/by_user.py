@@ -12,7 +12,7 @@ from recsys.data.sequences import Int32, Int64
 from recsys.errors import ArtifactError
 from recsys.evaluation.intervals import user_means
 from recsys.evaluation.metrics import Float64, Key, target_metric
-from recsys.evaluation.targets_file import flat, read_columns
+from recsys.evaluation.targets_file import ORDER, flat, order_column, read_columns
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,18 @@ class UserRanks:
         offsets: int64 [T + 1]; target t owns `offsets[t]:offsets[t + 1]` of the ranks.
         ranks: float64 [P], of the relevant items.
         targets: hash of the targets that were ranked.
+        order: int32 [P], as in `RankedTargets`, or None.
     """
 
     user: Int32
     offsets: Int64
     ranks: Float64
     targets: str
+    order: Int32 | None = None
 
     def values(self, key: Key) -> UserValues:
         """Return the metric and cut-off `key` by user."""
-        values = target_metric(self.ranks, self.offsets, key)
+        values = target_metric(self.ranks, self.offsets, key, self.order)
         user, means = user_means(values[:, None], self.user)
         return UserValues(user, means[:, 0], self.targets, len(values))
 
@@ -61,11 +63,11 @@ def read_user_ranks(path: Path) -> UserRanks:
     Raises:
         ArtifactError: the file is missing or damaged.
     """
-    table = read_columns(path, ("target", "user", "n_relevant", "ranks"))
+    table = read_columns(path, ("target", "user", "n_relevant", "ranks", ORDER))
     user, index = flat(table, "user"), flat(table, "target")
     digest = hashlib.sha256(index.tobytes() + user.tobytes()).hexdigest()
     offsets = np.concatenate([[0], np.cumsum(flat(table, "n_relevant"))]).astype(np.int64)
-    return UserRanks(user, offsets, flat(table, "ranks"), digest)
+    return UserRanks(user, offsets, flat(table, "ranks"), digest, order_column(table))
 
 
 def user_values(path: Path, key: Key) -> UserValues:

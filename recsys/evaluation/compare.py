@@ -163,7 +163,7 @@ def _means_by_model(
                 f"{path} holds other targets than those of {models[0]}, so the models cannot be "
                 "compared; evaluate all of them with the same split and exclusion"
             )
-        columns = target_metrics(ranked.ranks, ranked.offsets, config.ks)
+        columns = target_metrics(ranked.ranks, ranked.offsets, config.ks, ranked.order)
         keys = list(columns)
         means[model] = user_means(np.stack(list(columns.values()), axis=1), ranked.user)[1]
     return keys, means

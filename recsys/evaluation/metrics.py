@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.sequences import Int64
+from recsys.data.sequences import Int32, Int64
 
 Float64 = npt.NDArray[np.float64]
+CLICK_LIMIT = 500
+"""Places that a listener looks at, ten at a time."""
 Key = tuple[str, int | None]
 """Name of a metric and its cut-off k, or None where it has none."""
 
@@ -141,8 +143,49 @@ def average_precision(places: Places, k: int) -> Float64:
     return _share(places.total(gain), np.minimum(places.n_relevant, k))
 
 
-def target_metrics(ranks: Float64, offsets: Int64, ks: Sequence[int]) -> dict[Key, Float64]:
-    """Return every accuracy metric at every cut-off, float64 [T] each."""
+def clicks(places: Places) -> Float64:
+    """Return how often a listener asks for ten more until one fits: floor((first place - 1) / 10).
+
+    51 where none is among the first 500 (RecSys Challenge 2018).
+
+    >>> clicks(Places.of(np.array([12.0, 90.0]), np.array([0, 2])))
+    array([1.])
+    """
+    first = places.first()
+    shown = np.where(first <= CLICK_LIMIT, np.floor((first - 1.0) / 10.0), CLICK_LIMIT / 10 + 1)
+    return _defined(shown, places)
+
+
+def next_hit_rate(ranks: Float64, offsets: Int64, order: Int32, k: int) -> Float64:
+    """Return 1 where the item that comes next (order 0) is among the first k, else 0.
+
+    >>> next_hit_rate(np.array([2.0, 9.0]), np.array([0, 2]), np.array([1, 0], dtype=np.int32), 5)
+    array([0.])
+    """
+    places = Places.of(ranks, offsets)
+    return _defined(places.total((ranks <= k) & (order == 0)), places)
+
+
+def next_recall(ranks: Float64, offsets: Int64, order: Int32, k: int) -> Float64:
+    """Return the share of the next k items that are among the first k, in whatever order.
+
+    The denominator is min(k, R): a perfect list scores 1.
+
+    >>> next_recall(np.array([1.0, 9.0]), np.array([0, 2]), np.array([1, 0], dtype=np.int32), 2)
+    array([0.5])
+    """
+    places = Places.of(ranks, offsets)
+    found = places.total((places.place <= k) & (order < k))
+    return _share(found, np.minimum(places.n_relevant, k))
+
+
+def target_metrics(
+    ranks: Float64, offsets: Int64, ks: Sequence[int], order: Int32 | None = None
+) -> dict[Key, Float64]:
+    """Return every accuracy metric at every cut-off, float64 [T] each.
+
+    With the `order` of a target's items (see `RankedTargets`) also those of continuing a list.
+    """
     places = Places.of(ranks, offsets)
     values: dict[Key, Float64] = {}
     for k in ks:
@@ -154,10 +197,15 @@ def target_metrics(ranks: Float64, offsets: Int64, ks: Sequence[int]) -> dict[Ke
         values["precision", k] = precision(places, k)
     values["mrr", None] = reciprocal_rank(places)
     values["r_precision", None] = r_precision(places)
+    if order is not None:
+        for k in ks:
+            values["next_hr", k] = next_hit_rate(ranks, offsets, order, k)
+            values["next_recall", k] = next_recall(ranks, offsets, order, k)
+        values["clicks", None] = clicks(places)
     return values
 
 
-def target_metric(ranks: Float64, offsets: Int64, key: Key) -> Float64:
+def target_metric(ranks: Float64, offsets: Int64, key: Key, order: Int32 | None = None) -> Float64:
     """Return one accuracy metric at one cut-off, float64 [T]: a column of `target_metrics`."""
     places = Places.of(ranks, offsets)
     match key:
@@ -175,6 +223,12 @@ def target_metric(ranks: Float64, offsets: Int64, key: Key) -> Float64:
             return precision(places, k)
         case "r_precision", None:
             return r_precision(places)
+        case "clicks", None:
+            return clicks(places)
+        case "next_hr", int(k) if order is not None:
+            return next_hit_rate(ranks, offsets, order, k)
+        case "next_recall", int(k) if order is not None:
+            return next_recall(ranks, offsets, order, k)
     raise ValueError(f"{key} is no accuracy metric with a value for every target")
 
 

@@ -12,12 +12,15 @@ LABELS: Final = {
     "map": "MAP",
     "precision": "Precision",
     "r_precision": "R-precision",
+    "clicks": "Clicks",
+    "next_hr": "Next-item HR",
+    "next_recall": "Recall of the next k",
     "coverage": "Coverage",
     "gini": "Gini",
     "novelty": "Novelty",
     "ild": "Intra-list distance",
 }
-LOWER_IS_BETTER: Final = ("gini",)
+LOWER_IS_BETTER: Final = ("gini", "clicks")
 PREFERRED_K: Final = 10
 
 

@@ -24,6 +24,8 @@ class RankedTargets:
         items: int32 [P], the distinct relevant items, by rank, then by index.
         ranks: float64 [P], their ranks among all permitted items, from 1; infinite for an item that
             the exclusion forbids (only with `repeats: miss`).
+        order: int32 [P], which of its target's items comes first, 0, second, 1, ...; or None where that
+            means nothing (one item each, or baskets).
         top: int32 [T, L], the best permitted items, best first, filled up with 0 (PAD).
         n_targets: targets that were asked for.
         dropped: targets left out because the exclusion forbids all their items (or they have none).
@@ -40,6 +42,7 @@ class RankedTargets:
     n_targets: int
     dropped: int
     forbidden: int
+    order: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from recsys.config import EvaluationConfig
-from recsys.data.batches import pack_histories
+from recsys.data.batches import SequenceBatch, pack_histories
+from recsys.data.previous import PreviousLists
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
 from recsys.errors import DataError
 from recsys.evaluation.ranked import RankedTargets
@@ -43,6 +44,7 @@ def rank_targets(
     device: torch.device | str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> RankedTargets:
     """Rank the whole catalogue for every target and return where its relevant items stand.
 
@@ -62,6 +64,7 @@ def rank_targets(
         device: where to score; where the model is, by default.
         name: how errors call the model.
         progress: called after every block.
+        among: bool [n_items + 1]; only these items are permitted. All by default.
 
     Raises:
         DataError: a score is NaN or infinite; the message names model and target.
@@ -75,10 +78,13 @@ def rank_targets(
     workers = block_workers(len(parts), place)
     scorer = _Scorer(model, store, targets, place, name or type(model).__name__, step, workers)
     exclusion = Exclusion.from_setting(evaluation.exclude)
+    others = None if among is None else torch.from_numpy(~among).to(place)
 
     def rank(part: slice) -> _Block:
         with scorer.scores(part) as scores:
             exclusion.mask_(scores, Histories.of_targets(store, targets, part))
+            if others is not None:
+                scores.masked_fill_(others, -torch.inf)
             return _rank_block(scores, store, targets, part, evaluation.repeats, length)
 
     blocks = []
@@ -120,6 +126,7 @@ class _Scorer:
     ) -> None:
         self.model, self.store, self.targets = model, store, targets
         self.device, self.name = device, name
+        self.previous = PreviousLists(store) if model.reads_previous else None
         width = model.n_items + 1
         self.buffers = [
             torch.empty(min(rows, len(targets)), width, device=device) for _ in range(workers)
@@ -135,10 +142,7 @@ class _Scorer:
     @contextmanager
     def scores(self, part: slice) -> Iterator[Tensor]:
         """Lend the finite scores float32 [B, n_items + 1] of a block, free to be overwritten."""
-        begin = self.store.offsets[self.targets.user[part]]
-        batch = pack_histories(
-            self.store, begin, self.targets.start[part], self.model.max_length
-        ).to(self.device)
+        batch = self._batch(part).to(self.device)
         buffer = self.buffers.pop()
         scores = buffer[: len(batch)]
         if self.encoder is None or self.table is None:
@@ -152,6 +156,16 @@ class _Scorer:
                 self._check(torch.isfinite(scores[:, 1:]).all(dim=1), part)
         yield scores
         self.buffers.append(buffer)
+
+    def _batch(self, part: slice) -> SequenceBatch:
+        users = self.targets.user[part]
+        begin = self.store.offsets[users]
+        batch = pack_histories(self.store, begin, self.targets.start[part], self.model.max_length)
+        if self.previous is None:
+            return batch
+        found = self.previous.items(users.astype(np.int64), self.model.reads_previous)
+        items, ages = (torch.from_numpy(each) for each in found)
+        return replace(batch, previous=items, previous_ages=ages)
 
     def _check(self, finite: Tensor, part: slice) -> None:
         if bool(finite.all()):
@@ -260,18 +274,43 @@ def _join(
     user = np.asarray(targets.user)[index].astype(np.int32)
     n_relevant = _concatenate([block.n_relevant for block in blocks], np.int64)
     tops = [block.top for block in blocks] or [np.empty((0, length), dtype=np.int32)]
+    items = _concatenate([block.items for block in blocks], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64)
     return RankedTargets(
         index=index,
         user=user,
         history_length=np.asarray(targets.start)[index] - store.offsets[user],
-        offsets=np.concatenate([[0], np.cumsum(n_relevant)]).astype(np.int64),
-        items=_concatenate([block.items for block in blocks], np.int32),
+        offsets=offsets,
+        items=items,
         ranks=_concatenate([block.ranks for block in blocks], np.float64),
         top=np.concatenate(tops),
         n_targets=len(targets),
         dropped=len(targets) - len(index),
         forbidden=sum(block.forbidden for block in blocks),
+        order=order_of_items(items, offsets, store, targets, index),
     )
+
+
+def order_of_items(
+    items: Int32, offsets: Int64, store: SequenceStore, targets: Targets, index: Int64
+) -> Int32 | None:
+    """Return which of its target's items each is by time, int32 [P]: 0 comes next; see `RankedTargets`.
+
+    An item that comes several times goes by the first. Where baskets are known, events of a target are
+    one, and none comes before another.
+    """
+    if store.baskets is not None or len(items) == len(index):
+        return None
+    row = np.repeat(np.arange(len(index)), np.diff(offsets))
+    events = Histories(store.items, targets.start[index], targets.end[index])
+    rows, events_items = events.pairs()
+    base = store.n_items + 1
+    pair, first = np.unique(rows * base + events_items, return_index=True)
+    when = first[np.searchsorted(pair, row * base + items)]  # place among all targets' events
+    order = np.empty(len(items), dtype=np.int32)
+    by_time = np.lexsort((when, row))
+    order[by_time] = np.arange(len(items)) - offsets[:-1][row]
+    return order
 
 
 def _concatenate(parts: list[Any], dtype: type[np.generic]) -> Any:

@@ -24,6 +24,7 @@ from recsys.evaluation.metric_charts import (
     won,
 )
 from recsys.evaluation.names import label, nearest_k
+from recsys.evaluation.order_page import order_parts
 from recsys.evaluation.page import Cell, facts, folded, heading, page, paragraph, table
 from recsys.evaluation.report_tables import (
     comparison_table,
@@ -52,6 +53,8 @@ equal scores share the mean of their ranks. Figures are means over each user's (
 over users. HR: a relevant item is among the first k. Recall: found / relevant. Precision: found / k. \
 NDCG: binary gains, log2 discount, ideal over min(k, relevant). MAP: over min(k, relevant). MRR: one \
 over the first relevant rank, 0 beyond k. R-precision: found among the first R / R, with R relevant. \
+Next-item HR: the very next item of the list is among the first k. Recall of the next k: found among \
+the first k, of the next k. Clicks: tens of items looked through before the first hit, 51 beyond 500. \
 Coverage: share of the catalogue in at least one list. Gini: inequality of how often items are listed \
 (0 = even; lower spreads wider). Novelty: mean -log2 of the items' smoothed training share, in bits. \
 Intra-list distance: mean cosine distance of the list's pairs. Intervals: percentile bootstrap over \
@@ -92,6 +95,8 @@ def write_report(
             row for row in comparisons if (row.get("dataset", exam[0]), row["split"]) == exam
         ]
         parts += _exam_parts(exam, mine, compared, background)
+    if background.order is not None:
+        parts += [heading("Does order matter?"), *order_parts(background.order)]
     if training or background.histories:
         parts += [heading("Training"), *([training_table(training)] if training else [])]
         parts.append(drawing(training_figures(background.histories)))

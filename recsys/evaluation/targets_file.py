@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from recsys.data.sequences import Int32
 from recsys.errors import ArtifactError
 from recsys.evaluation.ranked import RankedTargets
 from recsys.schema import SplitName
 
 FACTS = b"recsys"
+ORDER = "order"
+"""The column that only targets have whose items come one after another."""
 ROWS_TOGETHER = 1 << 16
 """Rows of a row group: one target of a million is then found by reading a few megabytes."""
 
@@ -29,7 +32,8 @@ def write_targets(path: Path, ranked: RankedTargets) -> None:
 
     Columns: `target` int64 (row in the split), `user` int32, `history_length` int64, `n_relevant` int64,
     `items` list of int32 and `ranks` list of float64 (best first, infinite = excluded), `top` int32
-    lists of fixed size (0 = no more items). Counts of left-out targets are in the file's metadata.
+    lists of fixed size (0 = no more items), and `order` lists of int32 where the items of a target
+    have one. Counts of left-out targets are in the file's metadata.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -51,6 +55,8 @@ def write_targets(path: Path, ranked: RankedTargets) -> None:
             "top": pa.FixedSizeListArray.from_arrays(ranked.top.ravel(), ranked.top.shape[1]),
         }
     )
+    if ranked.order is not None:
+        table = table.append_column(ORDER, pa.ListArray.from_arrays(offsets, ranked.order))
     path.parent.mkdir(parents=True, exist_ok=True)
     described = table.replace_schema_metadata({FACTS: json.dumps(facts)})
     pq.write_table(described, path, row_group_size=ROWS_TOGETHER)
@@ -70,12 +76,15 @@ def read_targets(path: Path) -> RankedTargets:
         items=flat(table, "items"),
         ranks=flat(table, "ranks"),
         top=flat(table, "top").reshape(-1, length),
+        order=order_column(table),
         **facts,
     )
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> Any:
     """Return some columns, or all, as a PyArrow table of one chunk; the lists are most of the file.
+
+    `order` may be missing.
 
     Raises:
         ArtifactError: the file is missing, damaged, or something else.
@@ -86,12 +95,21 @@ def read_columns(path: Path, columns: Sequence[str] | None = None) -> Any:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run the evaluate stage")
     try:
-        if FACTS not in (pq.read_schema(path).metadata or {}):
+        schema = pq.read_schema(path)
+        if FACTS not in (schema.metadata or {}):
             raise ArtifactError(f"{path} holds no rows of an evaluation; evaluate again")
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        if columns is not None:
+            columns = [name for name in columns if name != ORDER or name in schema.names]
+        table = pq.read_table(path, columns=columns)
         return table.combine_chunks()
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactError(f"{path} is no Parquet file ({error}); evaluate again") from error
+
+
+def order_column(table: Any) -> Int32 | None:
+    """Return the column `order`, int32 [P], or None where there is none."""
+    order: Int32 | None = flat(table, ORDER) if ORDER in table.column_names else None
+    return order
 
 
 def flat(table: Any, column: str) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from recsys.config import (
     BagOfTokensConfig,
     ItemKNNConfig,
+    LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
     RecformerConfig,
     SASRecConfig,
+    Seq2SeqConfig,
+    SetModelConfig,
     TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
@@ -35,6 +38,10 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.markov import Markov
 
             return Markov(config, n_items)
+        case LagMarkovConfig():
+            from recsys.models.lag_markov import LagMarkov
+
+            return LagMarkov(config, n_items)
         case ItemKNNConfig():
             from recsys.models.item_knn import ItemKNN
 
@@ -63,3 +70,11 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.recformer.model import Recformer
 
             return Recformer(config, n_items)
+        case Seq2SeqConfig():
+            from recsys.models.playlists.seq2seq import Seq2Seq
+
+            return Seq2Seq(config, n_items)
+        case SetModelConfig():
+            from recsys.models.sets.model import SetModel
+
+            return SetModel(config, n_items)

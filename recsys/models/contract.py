@@ -17,11 +17,13 @@ class Model(nn.Module, ABC):
 
     Built from its configuration alone; its whole state is tensors (`state_dict`), so a bundle needs
     no pickle. A model reads at most the newest `max_length` events of a history, and the baskets of a
-    batch only if it says so by `reads_baskets`; it then cannot do without them.
+    batch only if it says so by `reads_baskets`; it then cannot do without them. One that knows what to
+    make of the lists before a list says by `reads_previous` how many it reads; it can do without.
     """
 
     max_length: int
     reads_baskets: bool = False
+    reads_previous: int = 0
 
     def __init__(self, n_items: int) -> None:
         super().__init__()
@@ -69,11 +71,29 @@ class EncoderModel(Model):
     temperature: float = 1.0
     is_inner_product: bool = True
     """Whether `score` is nothing but the product; if not, `beyond_product` is what it has more."""
+    chosen_by_validation: bool = True
+    """Whether it learns what follows, so that ranking validation targets can choose its best epoch."""
 
     def __init__(self, n_items: int, width: int) -> None:
         super().__init__(n_items)
         self.width = width
         self.register_buffer("default_query", torch.zeros(width))
+
+    @property
+    def embedding_width(self) -> int:
+        """Size of a list's own vector (E)."""
+        return self.width
+
+    def embed_lists(self, batch: SequenceBatch) -> Tensor:
+        """Return what lists are alike by, float [B, E]; zero for an empty list.
+
+        It is what is asked for the next item, unless the model has a vector of a list for itself.
+        """
+        return self.encode_sequences(batch) * (batch.last >= 0)[:, None]
+
+    def finish(self, data: TrainingData) -> None:
+        """Count, when training is over, what of the training events the trained weights need."""
+        del data
 
     @abstractmethod
     def hidden(self, batch: SequenceBatch) -> Tensor:
@@ -97,6 +117,14 @@ class EncoderModel(Model):
         """
         raise NotImplementedError(f"the score of {type(self).__name__} is an inner product")
 
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """Return the items that `beyond_product` lifts most, int64 [B, count or fewer], 0-filled.
+
+        They join the shortlist, however small their product; None says that there are no such items.
+        """
+        del batch, count
+        return None
+
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""
         product = self.encode_sequences(batch) @ self.encode_items(items).T
@@ -115,6 +143,8 @@ class EncoderModel(Model):
 
         It is the state of the history with all chosen items behind it, of which the model reads the
         newest `max_length` as ever. This one encodes them anew; a model with a cheaper way has its own.
+        (A model with a decoder has read the history once, and what was chosen is the decoder's memory:
+        its second item is judged as the decoder learned to, given the first.)
         """
         assert isinstance(state, ReencodedState)
         windows = state.windows.append(items, self.max_length)

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from recsys.schema import PAD
 
+TILE = 512
+"""Places whose inner layer is computed together where memory is reused."""
+
 
 def draw_weights(model: nn.Module) -> None:
     """Draw every table and linear map from N(0, 0.02^2); biases, and vectors of PAD, become zero."""
@@ -69,8 +72,23 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return q, k, v
 
+    def project_some(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys and values of all places [R, L, D], and queries of the places [R, S, D] alone.
+
+        Each is [R, H, L or S, D / H], in the order of `project`.
+        """
+        rows, length, width = x.shape
+        q = F.linear(asking, self.qkv.weight[:width])
+        kv = F.linear(x, self.qkv.weight[width:])
+        shape = (self.heads, width // self.heads)
+        k, v = kv.view(rows, length, 2, *shape).permute(2, 0, 3, 1, 4)
+        return q.view(rows, -1, *shape).transpose(1, 2), k, v
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return float [R, L, D] for queries [R, H, L, D / H] over keys and values [R, H, S, D / H]."""
+        """Return float [R, L, D] for queries [R, H, L, D / H] over keys and values [R, H, S, D / H].
+
+        `mask` is bool [R, 1, L, S].
+        """
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.out(y.transpose(1, 2).flatten(2))  # [R, L, D]
         return out
@@ -100,9 +118,37 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float [R, L, D]."""
+        if _may_reuse_memory(x):
+            return self._by_tiles(x)
         gate, value = self.up(x).chunk(2, dim=-1)
         out: Tensor = self.down(F.silu(gate) * value)
         return out
+
+    def _by_tiles(self, x: Tensor) -> Tensor:
+        """Do the same for some places at a time, in one buffer that stays in the core's cache.
+
+        The wide inner layer of thousands of places is megabytes of fresh memory, which costs more than
+        the products.
+        """
+        rows, out = (
+            x.reshape(-1, x.shape[-1]),
+            torch.empty_like(x, memory_format=torch.contiguous_format),
+        )
+        results = out.view(rows.shape)
+        buffer = x.new_empty(min(TILE, len(rows)), self.up.out_features)
+        for at in range(0, len(rows), TILE):
+            tile = rows[at : at + TILE]
+            inner = torch.mm(tile, self.up.weight.T, out=buffer[: len(tile)])
+            gate, value = inner.chunk(2, dim=1)
+            F.silu(gate, inplace=True).mul_(value)
+            torch.mm(gate, self.down.weight.T, out=results[at : at + TILE])
+        return out
+
+
+def _may_reuse_memory(x: Tensor) -> bool:
+    """Tell whether nobody looks back at what is computed on the way: on the CPU, without gradients."""
+    plain = x.device.type == "cpu" and not torch.is_grad_enabled()
+    return plain and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 class PreNormBlock(nn.Module):

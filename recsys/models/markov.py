@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from recsys.config import MarkovConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.recency import Recency
-from recsys.data.sequences import Int32, Int64, TrainingData
+from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
-from recsys.models.votes import keep_votes, vote_scores
+from recsys.models.votes import count_pairs, keep_votes, vote_scores
 
 Float64 = npt.NDArray[np.float64]
 
@@ -48,21 +47,12 @@ class Markov(CountingModel):
         users, places = data.places()
         items = np.asarray(data.store.items[places])
         by_age = Recency(data, self.recency_half_life).worth(places)
-        matrix = self._transitions(users, items, _by_order(data, self.half_life)[users] * by_age)
+        worth = worth_by_order(data, self.half_life)[users] * by_age
+        matrix = count_pairs(
+            users, items, self.n_items + 1, self.reach, lambda _, later, lag: worth[later] / lag
+        )
         popularity = np.bincount(items, by_age, self.n_items + 1)
         keep_votes(self, matrix, popularity, self.fill.device)
-
-    def _transitions(self, users: Int64, items: Int32, worth: Float64) -> sparse.csr_array:
-        """Return n(j -> i), [V + 1, V + 1]; repeated pairs are summed in float64."""
-        before, after, value = [], [], []
-        for lag in range(1, self.reach + 1):
-            same = users[lag:] == users[:-lag]
-            before.append(items[:-lag][same])
-            after.append(items[lag:][same])
-            value.append(worth[lag:][same] / lag)
-        pairs = (np.concatenate(before), np.concatenate(after))
-        size = self.n_items + 1
-        return sparse.coo_array((np.concatenate(value), pairs), shape=(size, size)).tocsr()
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return weighted transition counts, or the fill, float32 [B, C]."""
@@ -72,7 +62,7 @@ class Markov(CountingModel):
         return vote_scores(recent, weight, matrix, self.fill, items)
 
 
-def _by_order(data: TrainingData, half_life: float | None) -> Float64:
+def worth_by_order(data: TrainingData, half_life: float | None) -> Float64:
     """Return what a transition of each user counts: 1, or 0.5 ** (age / half_life), float64 [U]."""
     worth = np.ones(data.store.n_users)
     if half_life is None:

@@ -40,3 +40,20 @@ def mean_of_newest_basket(hidden: Tensor, batch: SequenceBatch) -> Tensor:
     )  # [B, L]
     share = newest.to(hidden.dtype) / newest.sum(1, keepdim=True)  # [B, L]
     return torch.einsum("bl,bld->bd", share, hidden[row])  # [B, D]
+
+
+def newest_places(batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where each row's sequences end, and which of these places is whose.
+
+    Returns `(row [B], slot [B], places [R, S])`, all int64: sequence b ends at column
+    `places[row[b], slot[b]]` of its row. S is the most sequences of a row; places of rows with fewer are
+    0. Rows of empty sequences mean nothing.
+    """
+    length = batch.items.shape[1]
+    flat = batch.last.clamp(min=0)
+    row, column = flat // length, flat % length
+    slot = (batch.segments.flatten()[flat] - 1).clamp(min=0)
+    most = int(slot.max()) + 1 if len(slot) else 0
+    places = flat.new_zeros(len(batch.items), most + 1)
+    places[row, torch.where(batch.last < 0, most, slot)] = column
+    return row, slot, places[:, :most]

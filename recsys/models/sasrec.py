@@ -26,7 +26,7 @@ from recsys.models.generation import GenerationState, Windows
 from recsys.models.item_table import item_table
 from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask, draw_weights
-from recsys.models.order import mean_of_newest_basket, order_of
+from recsys.models.order import mean_of_newest_basket, newest_places, order_of
 
 
 class SASRec(EncoderModel):
@@ -69,16 +69,20 @@ class SASRec(EncoderModel):
     def _newest(self, batch: SequenceBatch) -> Tensor:
         """Return `hidden` at the newest place of each sequence, float [B, D].
 
-        Of the last block only these places are finished: its gates and feed-forward are most of its work.
+        In the last block only these places ask and are finished: that is most of its work. A row of S
+        sequences has S of them; where others have fewer, their rows are filled up with place 0.
         """
         x, mask = self._embedded(batch)
         *earlier, block = self._stack()
         for other in earlier:
             x = other(x, mask)
-        attended = block.attention(block.norm1(x), mask)
-        where = batch.last.clamp(min=0)
-        x, attended = (part.flatten(0, 1)[where][:, None] for part in (x, attended))  # [B, 1, D]
-        return self._finish(block.finish(x, attended))[:, 0]
+        row, slot, places = newest_places(batch)  # [B], [B], [R, S]
+        every = torch.arange(len(x), device=x.device)[:, None]
+        normed = block.norm1(x)
+        q, k, v = block.attention.project_some(normed, normed[every, places])
+        attended = block.attention.attend(q, k, v, mask[every, 0, places][:, None])  # [R, S, D]
+        newest = self._finish(block.finish(x[every, places], attended))
+        return newest[row, slot]
 
     def encode_sequences(self, batch: SequenceBatch) -> Tensor:
         """Return one vector per sequence, float [B, D]; an empty one gets `default_query`.

@@ -16,7 +16,7 @@ Beside the published `block: mixture` there are SASRec's blocks, on the sum of i
 vectors; with `fusion: sum` one encoder reads both times. What helps where hours are too coarse or rare
 items have too few events are further switches: gaps on a logarithmic scale, attention that knows how
 long ago an event was, how regular the gaps were, item biases, rare items read (and scored) as made of
-their neighbours.
+their neighbours, neighbours that score (`neighbour_votes.py`).
 
 Shapes: R rows, L places, D width, V items, K neighbours.
 """
@@ -36,6 +36,7 @@ from recsys.models.global_term import history_part, newest_distinct, own_part
 from recsys.models.item_table import item_table
 from recsys.models.layers import LiGRBlock, PreNormBlock, zero_padding
 from recsys.models.mixture_attention import MixtureEncoder
+from recsys.models.neighbour_votes import NeighbourVotes
 from recsys.models.order import mean_of_newest_basket, order_of
 from recsys.models.time_encoding import (
     CalendarEncoding,
@@ -58,7 +59,11 @@ class UniRec(EncoderModel):
         self.max_length = config.max_length
         self.temperature = config.training.loss.temperature
         self.reads_baskets = config.baskets == "set"
-        self.is_inner_product = not config.global_term
+        self.votes: NeighbourVotes | None = None
+        if config.votes is not None:
+            sets = self.reads_baskets
+            self.votes = NeighbourVotes(config.votes, n_items, baskets_as_sets=sets)
+        self.is_inner_product = not config.global_term and self.votes is None
         width = config.width
         self.item_table = item_table(config.text, n_items, width)
         self.item_bias = nn.Embedding(n_items + 1, 1) if config.item_bias else None
@@ -203,13 +208,25 @@ class UniRec(EncoderModel):
         return torch.cat([vectors, bias], dim=1)
 
     def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
-        """Return the weighted m_i.g(m_i) / (n + 1) of the global term, float [B, C]."""
+        """Return what is no product, float [B, C]: the neighbours' votes, and of the global term
+        w m_i.g(m_i) / (n + 1).
+        """
+        more = torch.zeros((), device=batch.last.device)
+        if self.votes is not None:
+            # The product is `temperature` times a logit, and so is what is added to it.
+            more = self.temperature * self.votes.bonus(batch, items)  # [B, C]
+        if not self.config.global_term:
+            return more
         table = self._vectors()
         if items is None:
             items = torch.arange(self.n_items + 1, device=table.device)
         events, distinct = self.global_items(batch)
         own = self.config.global_weight * own_part(items, events, distinct, table)
-        return own * (batch.last >= 0)[:, None]
+        return more + own * (batch.last >= 0)[:, None]
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`: the items of most votes."""
+        return None if self.votes is None else self.votes.candidates(batch, count)
 
     def global_items(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return `(events [B, H], newest distinct items [B, J])` that the global term reads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.decoding.settings import SearchSettings
+from recsys.recommender.playlists import FoundPlaylists, PlaylistsForSong, SimilarPlaylists
 from recsys.recommender.recommender import Observer, Recommender
 from recsys.recommender.requests import (
     EMPTY_HISTORY,
@@ -23,10 +24,13 @@ __all__ = [
     "Continuation",
     "Continue",
     "ContinuedList",
+    "FoundPlaylists",
     "Observer",
+    "PlaylistsForSong",
     "Query",
     "Recommendation",
     "Recommender",
     "SearchSettings",
+    "SimilarPlaylists",
     "Strategy",
 ]

@@ -25,7 +25,9 @@ from recsys.retrieval.index import ExactIndex
 from recsys.retrieval.topk import exact_topk
 
 BLOCK = 1024
-"""Users of one model call."""
+"""Users of one search and one table."""
+TOGETHER = 128
+"""Users of one model call: what it computes on the way then stays in the core's cache."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,28 @@ def _found(
     """Return `(items int64 [B, k], scores [B, k])` of some users, -1 where there is no item."""
     recent, seen, model = users.recent, users.seen, bundle.model
     start, end = recent.offsets[rows], recent.offsets[rows + 1]
-    batch = pack_histories(recent, start, end, model.max_length)
     rule = Exclusion.from_setting(bundle.exclude)
     histories = Histories(seen.items, seen.offsets[rows], seen.offsets[rows + 1])
     k = min(k, model.n_items)
     if bundle.index is None or not isinstance(model, EncoderModel):
+        batch = pack_histories(recent, start, end, model.max_length)
         return topk_rows(rule.mask_(model.score(batch).float().clone(), histories), k)
-    queries = model.encode_sequences(batch).float()
+    queries = encode_histories(model, recent, start, end)
     if table is not None:
         return exact_topk(queries, table, k, rule, histories)
     return bundle.index.search(queries, k, rule, histories)
+
+
+def encode_histories(
+    model: EncoderModel, recent: SequenceStore, start: Int64, end: Int64
+) -> Tensor:
+    """Return the vectors of the histories `start:end` of a store, float32 [B, D], a part at a time."""
+    parts = []
+    for at in range(0, len(start), TOGETHER):
+        some = slice(at, at + TOGETHER)
+        batch = pack_histories(recent, start[some], end[some], model.max_length)
+        parts.append(model.encode_sequences(batch).float())
+    return torch.cat(parts)
 
 
 def _frame(

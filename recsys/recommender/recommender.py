@@ -22,6 +22,12 @@ from recsys.errors import DataError
 from recsys.models import EncoderModel
 from recsys.recommender.likeness import Likeness, pairs
 from recsys.recommender.lists import ListMaker
+from recsys.recommender.playlists import (
+    FoundPlaylists,
+    PlaylistFinder,
+    PlaylistsForSong,
+    SimilarPlaylists,
+)
 from recsys.recommender.requests import Continuation, Continue, Query, Recommendation
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories, topk_rows
@@ -60,6 +66,7 @@ class Recommender:
         self._resolver = Resolver(bundle, reads, clock)
         self._maker = ListMaker(bundle, self._resolver, self._device)
         self._likeness = Likeness(bundle, clock, self._device)
+        self._playlists = PlaylistFinder(bundle, self._resolver, reads, clock, self._device)
 
     @property
     def removed(self) -> Int64:
@@ -186,6 +193,27 @@ class Recommender:
             {name: self._named(*pair) for name, pair in found.items()}
             for found in self._likeness.answer(requests)
         ]
+
+    @torch.inference_mode()
+    def similar_playlists(self, requests: Sequence[SimilarPlaylists]) -> list[FoundPlaylists]:
+        """Return the published playlists most like each list; see `PlaylistFinder.similar`.
+
+        The songs for a list are `recommend`'s answer to it as a history.
+        """
+        return self._playlists.similar(requests)
+
+    @torch.inference_mode()
+    def playlists_for_song(self, requests: Sequence[PlaylistsForSong]) -> list[FoundPlaylists]:
+        """Return the published playlists for each song; see `PlaylistFinder.for_song`."""
+        return self._playlists.for_song(requests)
+
+    def songs_of(self, playlist: str) -> list[str]:
+        """Return the external ids of a published playlist's songs, in order.
+
+        Raises:
+            DataError: the bundle has no playlists, or none of that name.
+        """
+        return self._playlists.songs_of(playlist)
 
     def _named(self, items: list[int], scores: list[float]) -> Recommendation:
         return Recommendation([self._ids[i] for i in items], scores)

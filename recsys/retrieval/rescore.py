@@ -1,8 +1,9 @@
 """Shortlist and rescoring, for models whose score is more than one inner product.
 
-An index finds the items of largest product; what the score has beyond it is added to this shortlist,
-which is ordered again. An item whose product alone is too small for the shortlist is missed: how often
-is measured against full ranking by `rescored_recall` and kept with the index.
+An index finds the items of largest product; those that the model says it lifts most join them. What the
+score has beyond the product is added to this shortlist, which is ordered again. Any other item whose
+product alone is too small for the shortlist is missed: how often is measured against full ranking by
+`rescored_recall` and kept with the index.
 """
 
 from __future__ import annotations
@@ -44,12 +45,28 @@ def search_rescored(
     """
     length = shortlist_length(index, k)
     items, scores = index.search(queries, length, exclusion, histories)
-    more = model.beyond_product(batch, items.clamp(min=0).to(batch.items.device))  # [B, length]
+    lifted = model.lifted(batch, length)
+    if lifted is not None:
+        joining = joined(items, lifted.cpu(), exclusion, histories)  # [B, M]
+        vectors = index.vectors[joining.clamp(min=0)]  # [B, M, D]
+        products = (vectors @ queries.float().cpu()[:, :, None])[..., 0]
+        items = torch.cat([items, joining], dim=1)  # [B, length + M]
+        scores = torch.cat([scores, products], dim=1)
+    more = model.beyond_product(
+        batch, items.clamp(min=0).to(batch.items.device)
+    )  # [B, length or more]
     scores = (scores + more.float().cpu()).masked_fill(items < 0, -torch.inf)
     items, order = items.sort(dim=1)  # so that equal scores fall to the smaller item index
     best, places = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
     items = items.gather(1, places).masked_fill(best == -torch.inf, -1)
     return items[:, :k], best[:, :k]
+
+
+def joined(items: Tensor, lifted: Tensor, exclusion: Exclusion, histories: Histories) -> Tensor:
+    """Return the `lifted` items [B, M] that are permitted and not among `items` [B, L]; else -1."""
+    fresh = ~(lifted[:, :, None] == items[:, None, :]).any(-1)
+    fresh &= torch.from_numpy(exclusion.permitted(lifted.numpy(), histories))
+    return torch.where(fresh, lifted, -1)
 
 
 def rescored_recall(

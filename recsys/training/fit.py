@@ -7,7 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.distributed as distributed
 from safetensors.torch import load_file, save_file
 
 from recsys.config import EvaluationConfig, TrainingConfig
+from recsys.config.training import SET_OBJECTIVES
 from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
@@ -25,7 +26,10 @@ from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranking import rank_targets
 from recsys.losses import build_loss, build_set_loss
 from recsys.models.contract import EncoderModel
+from recsys.models.playlists.seq2seq import Seq2Seq
+from recsys.models.sets.model import SetModel
 from recsys.models.unirec import UniRec
+from recsys.retrieval.exclusion import Bools
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
 from recsys.training.callbacks import (
     BEST,
@@ -36,6 +40,7 @@ from recsys.training.callbacks import (
     Validate,
     plain_state,
 )
+from recsys.training.list_objectives import ListWriting, PrefixPrediction, list_counts
 from recsys.training.module import TrainingModule
 from recsys.training.objective import Objective, SetPrediction, TargetPrediction
 from recsys.training.popularity_query import popularity_query
@@ -58,10 +63,12 @@ class FitPlan:
         data: what may be learned from.
         statistics: of the same training events, for objectives that read them.
         validation: what the best epoch is chosen on; None trains all epochs and keeps the last, as a
-            refit does whose epochs are known.
+            refit does whose epochs are known (and any model that is not `chosen_by_validation`).
         directory: where checkpoints, history and weights are written.
         seed: of weights' drop-out, order and negatives.
         on_epoch: called by the first process with each epoch's record.
+        users: bool [U], whose histories are trained on; everybody's by default. What is counted of the
+            data is counted of all.
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         stage_epochs: the epochs of each stage of a training in stages, as `epochs` for one.
@@ -82,6 +89,7 @@ class FitPlan:
     world_size: int = 1
     statistics: TrainingStatistics | None = None
     stage_epochs: tuple[int, int] | None = None
+    users: Bools | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -94,6 +102,8 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
         DataError: there is nothing to learn from, or nothing to choose the best epoch on.
         ArtifactError: no validation gave a finite figure.
     """
+    if not model.chosen_by_validation:
+        plan = replace(plan, validation=None)
     if plan.validation is not None:
         validation_targets(plan)  # missed now, and not after an epoch
     counts = plan.data.item_counts()
@@ -156,13 +166,15 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
         seed=plan.seed,
         rank=plan.rank,
         world_size=plan.world_size,
+        users=plan.users,
     )
     if len(batches) == 0:
         raise DataError(
             "no user has two training events, so there is nothing to learn from; "
             "check the split and the filters (recsys describe shows the lengths)"
         )
-    tokens = math.ceil(int(counts.sum()) / len(batches) / plan.world_size)
+    lengths = plan.data.lengths if plan.users is None else plan.data.lengths[plan.users]
+    tokens = math.ceil(int(lengths.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
     return TrainingModule(
         model, build_objective(model, plan, counts, tokens), plan.training, batches
@@ -174,10 +186,17 @@ def build_objective(
 ) -> Objective:
     """Return the way in which a model learns; the last two arguments are those of `build_loss`."""
     training = plan.training
-    if training.objective == "next_basket_set":
-        return SetPrediction(build_set_loss(training.loss, item_counts, tokens_per_step))
-    loss = build_loss(training.loss, item_counts, tokens_per_step)
+    sizes = (item_counts, tokens_per_step)
+    if training.objective in SET_OBJECTIVES:
+        sets = build_set_loss(training.loss, *sizes)
+        return PrefixPrediction(sets) if isinstance(model, SetModel) else SetPrediction(sets)
+    if isinstance(model, Seq2Seq):
+        lists = list_counts(item_counts, int((plan.data.lengths > 0).sum()))
+        return ListWriting(build_loss(training.loss, lists, tokens_per_step), model.task)
+    loss = build_loss(training.loss, *sizes)
     match model:
+        case SetModel():
+            return PrefixPrediction(loss)
         case UniRec():
             return UniRecObjective(model, loss, plan.data, plan.statistics)
     return TargetPrediction(loss)
@@ -261,6 +280,7 @@ def _keep_best(model: EncoderModel, plan: FitPlan, end: EpochEnd, counts: Int64)
         )
     model.load_state_dict(load_file(best))
     model.eval()
+    model.finish(plan.data)
     with torch.no_grad():
         table = model.encode_items()
     model.default_query.copy_(popularity_query(table, counts))

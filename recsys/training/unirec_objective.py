@@ -41,7 +41,7 @@ class UniRecObjective(Objective):
 
     Args:
         model: the model that will be trained; it is told what it keeps of the training events (years,
-            and with `inject_tail` which items are rare and their neighbours).
+            votes, and with `inject_tail` which items are rare and their neighbours).
         loss: the base loss.
         data: what may be learned from.
         statistics: of the training events; None is enough where no part reads them.
@@ -66,6 +66,8 @@ class UniRecObjective(Objective):
         self.sequences: SequenceEnhancement | None = None
         self.items: ItemEnhancement | None = None
         tell_years(model, data)
+        if model.votes is not None:
+            model.votes.fit(data)
         if not config.needs_statistics:
             return
         found = _needed(statistics)

@@ -1,4 +1,4 @@
-"""Playlists: how a list, or the history of a user, may go on."""
+"""Playlists: how a list, or the history of a user, may go on, and which published ones are like it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ import secrets
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from recsys.recommender import Continuation, Continue, SearchSettings
+from recsys.recommender import (
+    Continuation,
+    Continue,
+    FoundPlaylists,
+    PlaylistsForSong,
+    Query,
+    Recommendation,
+    SearchSettings,
+    SimilarPlaylists,
+)
 from serving.access import may_read, service_of
 from serving.continue_schemas import ContinueRequest, ContinueResponse
 from serving.errors import READ
-from serving.routes.recommend import history_source
+from serving.playlist_schemas import (
+    PlaylistsForSongRequest,
+    PlaylistSongsRequest,
+    PlaylistSongsResponse,
+    PlaylistsResponse,
+    SimilarPlaylistsRequest,
+)
+from serving.routes.recommend import count, history_source
 from serving.service import Answer
 from serving.users import Known
 
@@ -53,6 +69,76 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
         "unknown": found.unknown,
         "unknown_allowed": found.unknown_allowed,
         "unknown_excluded": found.unknown_excluded,
+        "fallback": found.fallback,
+    }
+    return JSONResponse(content)
+
+
+@router.post("/similar", response_model=PlaylistsResponse, responses=READ)
+async def similar(body: SimilarPlaylistsRequest, request: Request) -> Response:
+    """Return the published playlists most like a list, by the cosine of their vectors."""
+    service = service_of(request)
+    answer = await service.ask(SimilarPlaylists(body.items, body.playlist, body.k))
+    return _playlists(answer, request)
+
+
+@router.post("/for-song", response_model=PlaylistsResponse, responses=READ)
+async def for_song(body: PlaylistsForSongRequest, request: Request) -> Response:
+    """Return the published playlists that a song may go into, by the score that it has for each."""
+    service = service_of(request)
+    answer = await service.ask(PlaylistsForSong(body.item, body.holding, body.k))
+    return _playlists(answer, request)
+
+
+@router.post("/songs", response_model=PlaylistSongsResponse, responses=READ)
+async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
+    """Return the songs that a list may go on with, none that it holds."""
+    service = service_of(request)
+    history = body.items
+    if body.playlist is not None:
+        history = service.model.recommender.songs_of(body.playlist)
+    query = Query(history=history, k=body.k, exclude=body.exclude, exclude_seen=True)
+    answer = await service.ask(query)
+    found = answer.found
+    if not isinstance(found, Recommendation):
+        raise TypeError(f"a query was answered by {type(found).__name__}")
+    count(service, answer, found)
+    request.state.stages = answer.stages
+    content = {
+        "request_id": secrets.token_hex(8),
+        "model": answer.model.version,
+        "items": answer.model.ranked(found.items, found.scores),
+        "unknown": found.unknown,
+        "unknown_excluded": found.unknown_excluded,
+        "fallback": found.fallback,
+    }
+    return JSONResponse(content)
+
+
+def _playlists(answer: Answer, request: Request) -> Response:
+    """Return the answer with playlists, and count what was unusual about it."""
+    found = answer.found
+    if not isinstance(found, FoundPlaylists):
+        raise TypeError(f"playlists were asked for, but {type(found).__name__} was found")
+    metrics = service_of(request).metrics
+    metrics.unknown.labels("items").inc(len(found.unknown))
+    if found.fallback:
+        metrics.fallbacks.labels(found.fallback).inc()
+    holds: list[bool | None] = [*found.holds] or [None] * len(found.playlists)
+    rows = [
+        {"playlist": name, "score": score, "rank": rank, "holds": held}
+        for rank, (name, score, held) in enumerate(
+            zip(found.playlists, found.scores, holds, strict=True), 1
+        )
+    ]
+    request.state.stages = answer.stages
+    content = {
+        "request_id": secrets.token_hex(8),
+        "model": answer.model.version,
+        "playlists": rows,
+        "unknown": found.unknown,
+        "repeated": found.repeated,
+        "dropped": found.dropped,
         "fallback": found.fallback,
     }
     return JSONResponse(content)

@@ -4,6 +4,8 @@ The product is that of the users' vectors with the vectors of all items, block b
 and nothing else: no histories encoded, nothing excluded, chosen or written. It bounds what any exact
 method can do. Sides take turns; the best round of each counts, since another process can only slow one
 down. Everything is measured from the loaded bundle to the closed file; memory is the peak of the process.
+Beside the wall's seconds stand those of the processor, all threads together, which a busy machine changes
+less; the bar must be met by both.
 Encoding the histories, which is the model's own work and no part of the product, is also timed alone: the
 second share is that of the seconds of product and encoding together.
 
@@ -17,6 +19,7 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,8 @@ from served import circumstances, make_bundle
 
 from pipelines.recommend import Part, write_part
 from recsys.bundle import Bundle, load_bundle
-from recsys.data.batches import pack_histories
 from recsys.models import EncoderModel
-from recsys.recommender.everybody import BLOCK
+from recsys.recommender.everybody import BLOCK, encode_histories
 
 RESULT = Path(__file__).parent / "results" / "batch_recommendation.json"
 
@@ -59,67 +61,80 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return users per second of both sides, their ratio, and how memory grows with the users."""
     path = make_bundle(folder, options.items, options.width, options.seed, options.users)
     bundle = load_bundle(path)
-    ours, bare, encoded, memory = [], [], [], dict[str, float]()
+    seconds: dict[str, list[Seconds]] = {"product": [], "encoding": [], "loading": [], "ours": []}
+    memory = dict[str, float]()
     for _ in range(options.rounds):
-        bare.append(options.users / product_seconds(bundle, options.users))
-        encoded.append(options.users / encoding_seconds(bundle, options.users))
+        seconds["product"].append(timed(lambda: product(bundle, options.users)))
+        seconds["encoding"].append(timed(lambda: encode(bundle, options.users)))
         for share in (4, 1):  # a quarter of the users, then all
-            users = options.users // share
+            part = Part(0, options.users // share, folder / "out.parquet")
             with peak_memory() as peak:
-                began = time.perf_counter()
-                write_part(Part(0, users, folder / "out.parquet"), path, options.k)
-                took = time.perf_counter() - began
-            memory[f"{users} users"] = round(peak.value, 1)
-        ours.append(options.users / (took - load_seconds(path)))
+                took = timed(lambda part=part: write_part(part, path, options.k))
+            memory[f"{part.last} users"] = round(peak.value, 1)
+        loading = timed(lambda: load_bundle(path))
+        seconds["ours"].append((took[0] - loading[0], took[1] - loading[1]))
+        seconds["loading"].append(loading)
     quarter, whole = memory.values()
-    both = 1 / (1 / max(bare) + 1 / max(encoded))
+    figures = {
+        name: shares({side: min(s[at] for s in all_) for side, all_ in seconds.items()}, options)
+        for at, name in enumerate(("wall", "processor"))
+    }
     return {
-        "users_per_second": round(max(ours), 1),
-        "product_users_per_second": round(max(bare), 1),
-        "encoding_users_per_second": round(max(encoded), 1),
-        "share_of_the_product": round(max(ours) / max(bare), 3),
-        "share_of_product_and_encoding": round(max(ours) / both, 3),
+        **figures,
         "added_memory_mb": memory,
         "bars": {
-            "at least 60 % of the product": max(ours) >= 0.6 * max(bare),
+            "at least 60 % of the product": all(
+                found["share_of_the_product"] >= 0.6 for found in figures.values()
+            ),
             "memory flat": whole <= quarter + 64,
         },
     }
 
 
-def product_seconds(bundle: Bundle, users: int) -> float:
-    """Return the seconds of the product alone."""
+Seconds = tuple[float, float]
+"""On the wall, and of the processor."""
+
+
+def shares(best: dict[str, float], options: argparse.Namespace) -> dict[str, float]:
+    """Return users per second of each side, and what share of the possible ours are."""
+    users, ours = options.users, best["ours"]
+    return {
+        "users_per_second": round(users / ours, 1),
+        "product_users_per_second": round(users / best["product"], 1),
+        "encoding_users_per_second": round(users / best["encoding"], 1),
+        "share_of_the_product": round(best["product"] / ours, 3),
+        "share_of_product_and_encoding": round((best["product"] + best["encoding"]) / ours, 3),
+    }
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    """Return the seconds that something takes."""
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - used
+
+
+def product(bundle: Bundle, users: int) -> None:
+    """Multiply alone."""
     assert bundle.index is not None
     columns = bundle.index.columns
     queries = torch.randn(BLOCK, len(columns))
     buffer = torch.empty(64, columns.shape[1])
     with torch.inference_mode():
-        torch.mm(queries[:64], columns, out=buffer)
-        began = time.perf_counter()
         for at in range(0, users, 64):
             place = at % BLOCK
             torch.mm(queries[place : place + 64], columns, out=buffer)
-        return time.perf_counter() - began
 
 
-def encoding_seconds(bundle: Bundle, users: int) -> float:
-    """Return the seconds of encoding the histories alone."""
+def encode(bundle: Bundle, users: int) -> None:
+    """Encode the histories alone."""
     recent, model = bundle.recent, bundle.model
     assert recent is not None and isinstance(model, EncoderModel)
-    began = time.perf_counter()
     with torch.inference_mode():
         for at in range(0, users, BLOCK):
             rows = slice(at, min(at + BLOCK, users))
             start, end = recent.offsets[:-1][rows], recent.offsets[1:][rows]
-            model.encode_sequences(pack_histories(recent, start, end, model.max_length))
-    return time.perf_counter() - began
-
-
-def load_seconds(path: Path) -> float:
-    """Return the seconds that loading the bundle takes."""
-    began = time.perf_counter()
-    load_bundle(path)
-    return time.perf_counter() - began
+            encode_histories(model, recent, start, end)
 
 
 class peak_memory:

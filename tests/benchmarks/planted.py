@@ -13,6 +13,7 @@ events, any item. The scenario says by which:
     rare        always the same, but of groups: a rare item is taken right after the frequent item of its
                 group, and has its successors. Every rare item is seen a few times; asked is what follows
                 a rare item that is taken without its frequent one
+    drift       by the era: three are over when the fourth begins, whose users alone are asked
     null        always the same: neither times nor rarity mean anything
 
 Of the users that are asked about every other one validates and the rest test: the target is the last
@@ -52,6 +53,8 @@ RARE_GROUPS: Final = 40
 RARE_ITEMS: Final = 30
 """Of each group."""
 DAYS: Final = 300
+ERA: Final = 75
+"""Days."""
 
 Rng = np.random.Generator
 Float64 = npt.NDArray[np.float64]
@@ -186,6 +189,16 @@ def _rare_of(rng: Rng, group: int) -> int:
     return RARE_GROUPS + group * RARE_ITEMS + int(rng.integers(RARE_ITEMS))
 
 
+def by_era(rng: Rng, successions: Int64, user: int) -> Log:
+    """Scenario `drift`: every fourth user begins in the last era, the others end before it."""
+    new = user % 4 == 3
+    gaps = rng.uniform(1, 36, _length(rng))
+    begin = rng.uniform(3 * ERA, DAYS) if new else rng.uniform(0, 3 * ERA - 30)
+    hours = 24 * begin + np.cumsum(gaps)  # of at most 30 days
+    eras = np.minimum(hours // (24 * ERA), 3).astype(np.int64)
+    return Log(_walk(rng, successions, eras), hours, asked=new)
+
+
 def of_nothing(rng: Rng, successions: Int64, user: int) -> Log:
     """Scenario `null`."""
     length = _length(rng)
@@ -199,6 +212,7 @@ SCENARIOS: Final[dict[str, Callable[[Rng, Int64, int], Log]]] = {
     "regularity": by_regularity,
     "thinned": thinned,
     "rare": of_rare_items,
+    "drift": by_era,
     "null": of_nothing,
 }
 

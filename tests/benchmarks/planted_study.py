@@ -3,9 +3,9 @@
 For every scenario UniRec is trained with and without a part, otherwise alike, by the same seeds on the
 same logs; compared is NDCG@10 on the test users of all seeds, with the paired bootstrap interval of the
 difference. The bar: a part is worth 10 % of the model without it where its effect is planted, and its
-interval holds 0 where nothing is (`null`). The published mechanism (mixture blocks, a table of hours)
-and the compact one (SASRec's blocks, logarithmic gaps, one encoder) are both put to the test; where the
-published form of a part does not find its effect, the form that does stands beside it.
+interval holds 0 where nothing is (`null`). Asked are the published mechanism (mixture blocks, a table of
+hours, all parts at once) and the compact one (SASRec's blocks, logarithmic gaps, one encoder, nothing
+else); where the published form of a part does not find its effect, the form that does stands beside it.
 
     python tests/benchmarks/planted_study.py
 """
@@ -17,22 +17,24 @@ import json
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import planted
 import torch
 from environments import machine, now
-from planted import Float64, plant
+from planted import Float64, Planted
 
 from recsys.config import EvaluationConfig, TrainingConfig, UniRecConfig
 from recsys.evaluation.intervals import bootstrap
 from recsys.evaluation.metrics import Places, ndcg
 from recsys.evaluation.ranking import rank_targets
+from recsys.manifest import file_hash, stable_hash
 from recsys.models.unirec import UniRec
 from recsys.runtime import derive_seed
 from recsys.training.fit import FitPlan, fit
@@ -40,20 +42,34 @@ from recsys.training.fit import FitPlan, fit
 RESULT = Path(__file__).parent / "results" / "planted.json"
 BAR = 0.10
 CUTOFF = 10
+VERSION = 1
+"""Of the cells; another one trains all anew."""
 EVALUATION = EvaluationConfig(exclude="none")
 SHARED: dict[str, Any] = {"width": 32, "blocks": 2, "max_length": 40, "dropout": 0.1}
 TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 16, "lr": 3e-3, "patience": 20}
-COMPACT: dict[str, Any] = {"block": "ligr", "fusion": "sum", "gaps": "log", "ffn": 2.0}
+COMPACT: dict[str, Any] = {
+    "block": "ligr",
+    "fusion": "sum",
+    "gaps": "log",
+    "ffn": 2.0,
+    "global_term": False,
+    "sequence_enhancement": False,
+    "item_enhancement": False,
+}
 
 NO_INTERVAL = {"interval": False}
 NO_CALENDAR = {"calendar": False}
+WITH_SEQUENCES = {"sequence_enhancement": True}
+WITH_ITEMS = {"item_enhancement": True}
 NO_SEQUENCES = {"sequence_enhancement": False}
 NO_ITEMS = {"item_enhancement": False}
 FEW_FREQUENT = {"frequent_share": 0.033}
 """In `rare` 40 of 1,240 items are frequent."""
 TIMELESS = COMPACT | NO_CALENDAR | NO_INTERVAL
+ALONE = "compact, no other times"
 GAPS = ("interval", "uniformity", "time_bias")
 """What reads gaps, each put to the test alone: regularity shows in any two times, also in calendars."""
+VOTES = {"history": 1, "reach": 1, "recency_half_life": 10.0}
 Settings = dict[str, Any]
 
 
@@ -69,77 +85,89 @@ class Question:
 
 
 def questions() -> list[Question]:
-    """Return all that is asked."""
+    """Return all that is asked, the published form first."""
+    target = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
+    without = {"published": NO_SEQUENCES, "compact": {}}
     asked = []
     for form, base in (("published", {}), ("compact", COMPACT)):
+        rare, plain = base | FEW_FREQUENT | NO_ITEMS, base | without[form]
         asked += [
             Question("gap", "interval", form, base, base | NO_INTERVAL),
             Question("calendar", "calendar", form, base, base | NO_CALENDAR),
+            Question("thinned", "sequence enhancement", form, base | WITH_SEQUENCES, plain),
+            Question("thinned", "sequence enhancement, target", form, base | target, plain),
+            Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare),
+            Question("rare", "inject_tail inputs", form, rare | {"inject_tail": "inputs"}, rare),
         ]
-        for scenario in ("regularity", "thinned"):
-            lacking = base | NO_SEQUENCES
-            asked.append(Question(scenario, "sequence enhancement", form, base, lacking))
-        target = base | {"sequence_teacher": "target", "sequence_weight": 1.0}
-        part = "sequence enhancement, target"
-        asked.append(Question("thinned", part, form, target, base | NO_SEQUENCES))
-        rare = base | FEW_FREQUENT
-        asked.append(Question("rare", "item enhancement", form, rare, rare | NO_ITEMS))
-        for what in ("inputs", "both"):
-            injected = rare | NO_ITEMS | {"inject_tail": what}
-            asked.append(Question("rare", f"inject_tail {what}", form, injected, rare | NO_ITEMS))
-        asked += _of_nothing(form, base)
+    both = {"inject_tail": "both"}
+    asked.append(Question("rare", "inject_tail both", "compact", rare | both, rare))
+    # A calendar tells the era, too, and gaps a user's kind: what else reads times is off.
+    asked.append(Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS))
     for scenario in ("regularity", "null"):
         for part in GAPS:
             alone = TIMELESS | {part: True}
-            asked.append(Question(scenario, part, "compact, no other times", alone, TIMELESS))
-    return asked
+            asked.append(Question(scenario, part, ALONE, alone, TIMELESS))
+    return [*asked, *_of_nothing(target)]
 
 
-def _of_nothing(form: str, base: Settings) -> Iterator[Question]:
-    """Yield the questions that should be answered by 0."""
+def _of_nothing(target: Settings) -> Iterator[Question]:
+    """Yield the rest of the questions that should be answered by 0."""
     for part, without in (
         ("interval", NO_INTERVAL),
         ("calendar", NO_CALENDAR),
         ("sequence enhancement", NO_SEQUENCES),
         ("item enhancement", NO_ITEMS),
     ):
-        yield Question("null", part, form, base, base | without)
-    yield Question("null", "inject_tail both", form, base | {"inject_tail": "both"}, base)
+        yield Question("null", part, "published", {}, without)
+    yield Question("null", "interval", "compact", COMPACT, COMPACT | NO_INTERVAL)
+    yield Question("null", "calendar", "compact", COMPACT, COMPACT | NO_CALENDAR)
+    for part, having in (
+        ("sequence enhancement, target", target),
+        ("item enhancement", WITH_ITEMS),
+        ("inject_tail inputs", {"inject_tail": "inputs"}),
+        ("votes", {"votes": VOTES}),
+    ):
+        yield Question("null", part, "compact", COMPACT | having, COMPACT)
 
 
-def values(scenario: str, settings: Settings, seed: int, users: int, epochs: int) -> Float64:
+def values(scenario: str, settings: Settings, seed: int, options: argparse.Namespace) -> Float64:
     """Return the test users' NDCG@10 of a model that was trained on a scenario, float64 [U]."""
-    return _values(scenario, json.dumps(settings, sort_keys=True), seed, users, epochs)
+    training = TrainingConfig(**TRAINING | {"epochs": options.epochs})
+    config = UniRecConfig(**SHARED | settings, training=training)
+    made = [file_hash(Path(planted.__file__)), VERSION, scenario, seed, options.users]
+    path = Path(options.work) / f"{stable_hash([*made, config.model_dump(mode='json')])}.npy"
+    if path.is_file():
+        return np.load(path)
+    found = trained(planted.plant(scenario, options.users, seed), config, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, found)
+    return found
 
 
-@cache
-def _values(scenario: str, settings: str, seed: int, users: int, epochs: int) -> Float64:
-    planted = plant(scenario, users, seed)
-    training = TrainingConfig(**TRAINING | {"epochs": epochs})
-    config = UniRecConfig(**SHARED | json.loads(settings), training=training)
+def trained(log: Planted, config: UniRecConfig, seed: int) -> Float64:
+    """Train a model and return NDCG@10 of the test users."""
+    training = config.training
     torch.manual_seed(derive_seed(seed, 1))
-    model = UniRec(config, planted.store.n_items)
+    model = UniRec(config, log.store.n_items)
     with tempfile.TemporaryDirectory() as folder:
         plan = FitPlan(
             training,
             EVALUATION,
-            planted.data,
-            planted.split.validation,
+            log.data,
+            log.split.validation,
             Path(folder),
             seed=seed,
-            statistics=planted.statistics,
+            statistics=log.statistics,
         )
         fit(model, plan)
-    ranked = rank_targets(model, planted.store, planted.split.test, EVALUATION, list_length=CUTOFF)
+    ranked = rank_targets(model, log.store, log.split.test, EVALUATION, list_length=CUTOFF)
     return ndcg(Places.of(ranked.ranks, ranked.offsets), CUTOFF)
 
 
 def answer(question: Question, options: argparse.Namespace) -> dict[str, Any]:
     """Return NDCG@10 with and without the part, the gain with its interval, and whether it is enough."""
     both = [
-        np.concatenate(
-            [values(question.scenario, s, n, options.users, options.epochs) for n in options.seeds]
-        )
+        np.concatenate([values(question.scenario, s, seed, options) for seed in options.seeds])
         for s in (question.having, question.lacking)
     ]
     difference = both[0] - both[1]
@@ -166,25 +194,32 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=TRAINING["epochs"])
     parser.add_argument("--seeds", default="0", type=lambda t: [int(x) for x in t.split(",")])
     parser.add_argument("--only", default="", help="a scenario")
+    parser.add_argument("--hours", type=float, default=None, help="ask nothing more after this")
+    parser.add_argument("--work", type=Path, default=Path("out/planted"), help="kept figures")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
-    answers = []
-    began = now()
+    answers, left = [], []
+    date, began = now(), time.monotonic()
     for question in questions():
-        if options.only in question.scenario:
-            answers.append(answer(question, options))
-            print(json.dumps(answers[-1]), flush=True)
+        if options.only not in question.scenario:
+            continue
+        if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
+            left.append(f"{question.scenario}: {question.part}, {question.form}")
+            continue
+        answers.append(answer(question, options))
+        print(json.dumps(answers[-1]), flush=True)
     seeds = ",".join(map(str, options.seeds))
     result = {
         "benchmark": "planted",
-        "date": began,
+        "date": date,
         "command": f"python tests/benchmarks/planted_study.py --users {options.users} "
         f"--epochs {options.epochs} --seeds {seeds}",
         "bar": {"relative_gain": BAR, "null": "the interval holds 0"},
         "settings": {"shared": SHARED, "training": TRAINING, "compact": COMPACT},
         "answers": answers,
+        "not_asked": left,
         "machine": machine() | {"load_before": round(os.getloadavg()[0], 2)},
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ serve(find_bundle(place), port=0, settings=settings, find=lambda: find_bundle(pl
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one rate gave; times in milliseconds."""
+    """What one rate gave; times in milliseconds. `failures` counts by status; 0: no whole answer came."""
 
     offered_rps: float
     seconds: float
@@ -65,6 +66,7 @@ class Measurement:
     answered: int
     refused: int
     failed: int
+    failures: dict[str, int]
     achieved_rps: float
     p50: float
     p90: float
@@ -211,13 +213,15 @@ async def offer(
     good = np.array([took for status, took in outcomes if status == 200]) * 1000
     p50, p90, p99 = np.percentile(good, [50, 90, 99]) if len(good) else [np.inf] * 3
     statuses = [status for status, _ in outcomes]
+    failures = Counter(str(status) for status in statuses if status not in (200, 429))
     return Measurement(
         offered_rps=rate,
         seconds=round(max(spent, seconds), 2),
         requests=len(outcomes),
         answered=len(good),
         refused=statuses.count(429),
-        failed=sum(status not in (200, 429) for status in statuses),
+        failed=sum(failures.values()),
+        failures=dict(failures),
         achieved_rps=round(len(good) / max(spent, seconds), 1),
         p50=round(float(p50), 2),
         p90=round(float(p90), 2),
@@ -265,16 +269,22 @@ class Client:
         return answer.decode()
 
     async def _exchange(self, request: bytes) -> tuple[int, bytes]:
-        if self.idle:
-            reader, writer = self.idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self._connection()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         answer = await reader.readexactly(length)
         self.idle.append((reader, writer))
         return int(head.split(b" ", 2)[1]), answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return an idle connection or a new one; the server closes those that were idle for long."""
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
     def close(self) -> None:
         """Close all connections."""

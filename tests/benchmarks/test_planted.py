@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import GAP_HOURS, HOUR, ITEMS, RARE_GROUPS, RARE_ITEMS, SCENARIOS, Planted, plant
+from planted import (
+    BEGIN,
+    ERA,
+    GAP_HOURS,
+    HOUR,
+    ITEMS,
+    RARE_GROUPS,
+    RARE_ITEMS,
+    SCENARIOS,
+    Planted,
+    plant,
+)
 from planted_study import COMPACT, NO_INTERVAL, Question, answer, questions
 
 USERS = 400
@@ -62,6 +74,12 @@ def test_what_is_planted_is_there_and_alone() -> None:
     assert predictable(regular, owner * 0) < 0.6
     variance = regular.statistics.user_gap_variance
     assert variance is not None and variance[::2].max() < variance[1::2].max()
+    drift = plant("drift")
+    assert drift.store.timestamps is not None
+    eras = np.minimum((drift.store.timestamps - BEGIN) // (24 * HOUR * ERA), 3)
+    assert predictable(drift, eras) > 0.88
+    assert predictable(drift, np.zeros_like(eras)) < 0.45
+    assert (eras[drift.split.test.start - 1] == 3).all()
     assert predictable(plant("null"), np.zeros(10**6, dtype=int)) > 0.88
 
 
@@ -95,9 +113,14 @@ def test_every_part_is_asked_about_and_nothing_is_asked_twice() -> None:
 
 
 @pytest.mark.slow
-def test_the_interval_part_finds_its_effect() -> None:
+def test_the_interval_part_finds_its_effect(tmp_path: Path) -> None:
     question = Question("gap", "interval", "compact", COMPACT, COMPACT | NO_INTERVAL)
-    options = argparse.Namespace(users=USERS, epochs=12, seeds=[0])
+    options = argparse.Namespace(users=USERS, epochs=12, seeds=[0], work=tmp_path)
     found = answer(question, options)
     assert found["met"], found
     assert found["relative_gain"][0] > 0.1
+    kept = {path: np.load(path) for path in tmp_path.glob("*.npy")}
+    assert len(kept) == 2  # a model each, which the second time is not trained
+    for path, figures in kept.items():
+        np.save(path, np.ones_like(figures))
+    assert answer(question, options)["relative_gain"] == [0.0, 0.0, 0.0]

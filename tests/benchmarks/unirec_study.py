@@ -31,7 +31,7 @@ from recsys.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "unirec"
-SETS = ("30music", "beauty", "toys", "movielens", "online_retail")
+SETS = ("30music", "online_retail", "beauty", "toys", "movielens")
 MAIN = ("sasrec", "unirec", "unirec_published", "tisasrec", "ancestor")
 ABLATED = ("30music", "beauty")
 FLOORS = ("pop", "markov")
@@ -76,8 +76,7 @@ def cells(sets: Sequence[str], seeds: Sequence[int], *, ablations: bool) -> list
     The ancestor reads the calendar alone, so sets without one have none.
     """
     first = [s for s in ABLATED if s in sets]
-    pairs = [(s, m) for m in MAIN[:2] for s in first] if first else []
-    ordered = [Cell(s, m, seeds[0]) for s, m in sorted(pairs, key=lambda p: first.index(p[0]))]
+    ordered: list[Cell] = []
     for seed in seeds:
         for two in (MAIN[:2], MAIN[2:]):
             ordered += [Cell(s, m, seed) for s in sets for m in two]

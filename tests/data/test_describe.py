@@ -76,6 +76,17 @@ def test_typed_dates_and_milliseconds_and_offsets(tmp_path: Path) -> None:
         read_events(DataConfig.model_validate(section))
 
 
+def test_one_column_of_moments_needs_no_telling_name(tmp_path: Path) -> None:
+    rows = "a,7,1601344094136\na,8,1601346394981\n"
+    file = describe_text(tmp_path / "plays.csv", f"user,item,at\n{rows}")
+    moment = file.role("timestamp")
+    assert moment is not None and (moment.name, moment.unit) == ("at", "ms")
+    assert "timestamp: at" in file.yaml and "time_unit: ms" in file.yaml
+
+    rows = "a,7,1601344094136,1601344094137\n"
+    assert describe_text(tmp_path / "two.csv", f"user,item,at,by\n{rows}").role("timestamp") is None
+
+
 def test_moments_beat_names_that_only_sound_like_time(tmp_path: Path) -> None:
     file = describe_text(tmp_path / "s.csv", "user,song,playtime,ts\na,x,30,1404172800\n")
     moment = file.role("timestamp")

@@ -229,6 +229,12 @@ def test_grateful_dead_shows_from_either_form(folder: Path, name: str, text: str
     ]
     assert events["timestamp"].to_list() == [-125712000, -125712000, -125712000, -120960000]
     assert items.rows() == [("A", "A"), ("B", "B"), ("C", "C")]
+    data = apply_preset(DataConfig(preset="grateful-dead"))
+    lists = pl.read_parquet(Path(data.events[0]).with_name("lists.parquet"))
+    assert lists.rows() == [
+        ("1966-01-07 Matrix", 1966, "Matrix", "SF", "2", pytest.approx(1 / 3)),
+        ("1966-03-03-1 Hall", 1966, "Hall", "LA", "1", 0.0),
+    ]
 
 
 def test_classic_rock_lists_are_station_days_in_the_order_of_the_countdown(folder: Path) -> None:
@@ -248,6 +254,12 @@ def test_classic_rock_lists_are_station_days_in_the_order_of_the_countdown(folde
         ("KX 2014-06-16", "B by Z", 1402876800),
         ("KX 2014-06-16", "A by Z", 1402944000),
         ("KX 2014-06-16", "C by Z", 1402944000),
+    ]
+    data = apply_preset(DataConfig(preset="classic-rock"))
+    lists = pl.read_parquet(Path(data.events[0]).with_name("lists.parquet"))
+    assert lists.rows() == [
+        ("KX 2014-06-15", "KX", "2014-06-15"),
+        ("KX 2014-06-16", "KX", "2014-06-16"),
     ]
     assert items.rows() == [
         ("A by Z", "A", "Z", 1977), ("B by Z", "B", "Z", None), ("C by Z", "C", "Z", None),
@@ -290,6 +302,37 @@ def test_online_retail_normalises_counts_and_makes_baskets(folder: Path) -> None
         "events": 2,
         "items": 1,
     }
+
+
+def test_online_retail_baskets_are_lists_with_a_country_and_a_value(folder: Path) -> None:
+    names = ["Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
+    rows = [
+        ("RED MUG", 6, "2010-12-01 08:26:00", 2.5, 17850.0, "EIRE"),
+        ("red mug", 1, "2010-12-01 08:26:30", 3.5, 17850.0, "EIRE"),
+        ("BLUE MUG", 2, "2010-12-01 08:26:59", 1.0, 17850.0, "EIRE"),
+        ("RED MUG", 1, "2010-12-01 08:27:00", 2.5, 17850.0, "EIRE"),
+        ("RED MUG", 1, "2010-12-01 08:26:00", 2.5, 17851.0, "Spain"),
+        ("?", 1, "2010-12-01 08:26:00", 2.5, 17851.0, "Spain"),
+    ]
+    frame = pl.DataFrame(rows, schema=names, orient="row")
+    dated = frame.with_columns(pl.col("InvoiceDate").str.to_datetime(time_unit="ns"))
+    (folder / "online-retail").mkdir()
+    dated.write_parquet(folder / "online-retail" / "online_retail.parquet")
+    data = apply_preset(DataConfig(preset="online-retail-baskets"))
+    assert (data.kind, data.target) == ("lists", "rest")
+    events, _ = load(data)
+    assert events.select("user_id", "item_id").rows() == [
+        ("17850 2010-12-01 08:26", "RED MUG"),
+        ("17850 2010-12-01 08:26", "BLUE MUG"),
+        ("17850 2010-12-01 08:27", "RED MUG"),
+        ("17851 2010-12-01 08:26", "RED MUG"),
+    ]
+    lists = pl.read_parquet(Path(data.events[0]).with_name("lists.parquet"))
+    assert lists.rows() == [
+        ("17850 2010-12-01 08:26", "17850", "EIRE", 20.5),
+        ("17850 2010-12-01 08:27", "17850", "EIRE", 2.5),
+        ("17851 2010-12-01 08:26", "17851", "Spain", 2.5),
+    ]
 
 
 def test_online_retail_reads_the_public_workbook(folder: Path) -> None:

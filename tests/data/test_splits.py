@@ -326,6 +326,20 @@ def test_a_random_part_is_hidden_behind_the_visible_one(
         assert mine[len(visible) :] == sorted(mine[len(visible) :])
 
 
+@pytest.mark.parametrize("given", [0, 1, 3])
+def test_so_many_items_can_be_given(given: int) -> None:
+    lists = [[(i, True) for i in range(length)] for length in (1, 2, 3, 4, 7)]
+    runs = runs_of(lists)
+    split = ContinuationSplit(given=given)
+    fold = splits.Fold("main", validation_from=0, test_from=0)
+    windows = splits.windows(runs, fold, split, "lists", "rest", "draws", 1)
+    test = splits.make_split(runs, windows, "rest").test
+    lengths = np.diff(runs.offsets)
+    assert test.user.tolist() == np.flatnonzero(lengths > given).tolist()
+    assert (test.start - runs.offsets[test.user]).tolist() == [given] * len(test)
+    assert (test.end == runs.offsets[test.user + 1]).all()
+
+
 def test_what_is_hidden_does_not_depend_on_the_partition_and_reaches_every_place() -> None:
     lists = [[(i, True) for i in range(10)] for _ in range(200)]
     whole, hidden = runs_of(lists), np.full(200, 3)

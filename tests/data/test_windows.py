@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.data.windows import (
+    MOST_REST,
     TrainingBatches,
     first_in_basket,
     first_occurrences,
@@ -242,3 +243,28 @@ def test_first_in_basket_by_hand() -> None:
     assert first_in_basket(data.store).tolist() == [True, False, True, True, True, True, False]
     with pytest.raises(ValueError, match="needs baskets"):
         list(TrainingBatches(packed([[1, 2]]), 5, 1, objective="next_basket_set").epoch(0))
+
+
+def test_the_rest_of_a_list_is_a_set_without_what_is_held_out() -> None:
+    data = packed([[1, 2, 1, 3, 2, 4, 9], [5, 6]], held_out=1)
+    (batch,) = TrainingBatches(data, 10, 2, objective="rest_set").epoch(0)
+    offset = int((batch.items.flatten() == 1).nonzero()[0])  # where the longer list was packed
+    expected = [{1, 2, 3, 4}, {1, 2, 3, 4}, {2, 3, 4}, {2, 4}, {4}]
+    found = sets_by_place(batch)
+    assert found == {offset + place: rest for place, rest in enumerate(expected)}
+    masked = TrainingBatches(data, 10, 2, objective="rest_set", repeats="mask")
+    (batch,) = masked.epoch(0)
+    expected = [{2, 3, 4}, {3, 4}, {3, 4}, {4}, {4}]
+    assert sets_by_place(batch) == {offset + place: rest for place, rest in enumerate(expected)}
+
+
+def test_a_long_rest_is_cut_at_what_comes_first() -> None:
+    data = packed([list(range(1, MOST_REST + 21))])
+    batches = TrainingBatches(data, 10, 20, objective="rest_set").epoch(0)
+    sizes = {}
+    for batch in batches:
+        for place, rest in sets_by_place(batch).items():
+            item = int(batch.items.flatten()[place])
+            sizes[item] = len(rest)
+            assert min(rest) == item + 1
+    assert [sizes[item] for item in (1, 20, 21, MOST_REST + 19)] == [MOST_REST, MOST_REST, 49, 1]

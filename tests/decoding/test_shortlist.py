@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.config import IndexConfig, SASRecConfig
+from recsys.config import IndexConfig, SASRecConfig, UniRecConfig, VotesConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.decoding import Catalogue, Rules, SearchSettings, search
 from recsys.decoding.normaliser import Estimate, error_of, exact_log_z
 from recsys.decoding.shortlist import Closed, Shortlist
 from recsys.models import EncoderModel, build_model
 from recsys.models.generation import GenerationState
+from recsys.models.unirec import UniRec
 from recsys.retrieval.index import build_index
 
 N_ITEMS, STEPS = 600, 6
@@ -181,6 +182,27 @@ def test_a_score_that_is_no_product_is_found_by_the_index_and_scored_exactly(
         found = find(Catalogue(shifted, index), **settings)
         assert np.array_equal(found.items, whole.items)
         assert found.log_probability == pytest.approx(whole.log_probability, abs=1e-3)
+
+
+@torch.no_grad()
+def test_what_the_model_lifts_is_found_however_small_its_product() -> None:
+    torch.manual_seed(0)
+    votes = VotesConfig(weight=200.0, kept=2)
+    config = UniRecConfig(
+        width=16, max_length=12, calendar=False, block="ligr", votes=votes, global_term=False
+    )
+    built = UniRec(config, N_ITEMS).eval()
+    assert built.votes is not None
+    built.votes.neighbours.copy_(torch.randint(1, N_ITEMS + 1, (N_ITEMS + 1, 2)))
+    built.votes.shares.copy_(0.1 + torch.rand(N_ITEMS + 1, 2))  # no ties
+    times = [[60 * place for place in range(len(history))] for history in HISTORIES]
+    state = built.start(batch_from_lists(HISTORIES, times, 12))
+    index = build_index(IndexConfig(), built.encode_items())
+    nothing = Closed([np.empty(0, dtype=np.int64) for _ in HISTORIES], None)
+    found = Catalogue(built, index).search(state, nothing, 1, 3)
+    expected = Catalogue(built).search(state, nothing, 1, 3)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
 
 
 def test_required_items_are_candidates_whatever_their_score(model: EncoderModel) -> None:

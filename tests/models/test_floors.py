@@ -13,7 +13,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.config import EvaluationConfig, MarkovConfig, ModelConfig, PopularityConfig
+from recsys.config import (
+    EvaluationConfig,
+    LagMarkovConfig,
+    MarkovConfig,
+    ModelConfig,
+    PopularityConfig,
+)
 from recsys.data.sequences import Int64, SequenceStore, Targets, TrainingData
 from recsys.evaluation.ranking import rank_targets
 from recsys.models import CountingModel, build_model
@@ -82,6 +88,7 @@ def next_in_list(config: ModelConfig, store: SequenceStore) -> tuple[float, floa
         (PopularityConfig(), (0.1863, 0.1448)),
         (MarkovConfig(history=5), (0.4380, 0.2915)),  # .4402/.2920 with ties in order of votes
         (MarkovConfig(history=5, reach=5, half_life=100), (0.5477, 0.3500)),
+        (LagMarkovConfig(half_life=100), (0.6396, 0.4171)),
     ],
 )
 def test_next_song_of_a_concert(

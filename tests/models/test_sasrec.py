@@ -8,7 +8,9 @@ import torch
 from recsys.config import SASRecConfig, TrainingConfig
 from recsys.data.batches import batch_from_lists
 from recsys.errors import DataError
+from recsys.models import layers
 from recsys.models.layers import causal_segment_mask
+from recsys.models.order import newest_places
 from recsys.models.sasrec import SASRec
 
 BLOCKS = pytest.mark.parametrize("block", ["prenorm", "ligr"])
@@ -135,3 +137,26 @@ def test_a_sequences_vector_is_the_hidden_one_of_its_newest_place(block: str) ->
     known = batch.last >= 0
     torch.testing.assert_close(found[known], places[known])
     torch.testing.assert_close(found[1], net.default_query)
+
+
+@BLOCKS
+@torch.no_grad()
+def test_tiles_of_places_give_what_all_at_once_give(
+    block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = model(block=block)
+    batch = batch_from_lists([[1, 2, 3, 4, 5], [6, 7], [8, 9, 1, 2], [3]], None, 6)
+    monkeypatch.setattr(layers, "TILE", 3)
+    assert layers._may_reuse_memory(net.default_query)
+    tiled = net.hidden(batch)
+    monkeypatch.setattr(layers, "_may_reuse_memory", lambda x: False)
+    torch.testing.assert_close(tiled, net.hidden(batch), rtol=0, atol=1e-12)
+
+
+def test_the_newest_places_are_found_in_packed_rows() -> None:
+    batch = batch_from_lists([[1], [], [2, 3, 4, 5], [6, 7], [8, 9, 1, 2, 3, 4]], None, 6)
+    row, slot, places = newest_places(batch)
+    flat = row * batch.items.shape[1] + places[row, slot]
+    live = batch.last >= 0
+    assert flat[live].tolist() == batch.last[live].tolist()
+    assert places.shape == (len(batch.items), int(batch.segments.max()))

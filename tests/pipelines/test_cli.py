@@ -29,6 +29,7 @@ COMMANDS = (
     "recommend",
     "continue",
     "frontier",
+    "order-test",
     "describe",
     "doctor",
     "data",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from made_experiment import run_stages_here
 
 from pipelines import publish as stage
 from pipelines.publish import best_model, publish
@@ -116,6 +117,24 @@ def test_a_second_call_has_nothing_to_do(
     first = publish(fitted_experiment, report)
     monkeypatch.setattr(stage, "_write", lambda *arguments: pytest.fail("written again"))
     assert publish(fitted_experiment, report) == first
+
+
+def test_playlists_travel_where_they_are_wanted(
+    fitted_experiment: ExperimentConfig, report: Path, write_config: Callable[..., Path]
+) -> None:
+    from pipelines.index import index
+
+    wanted = {"model": "sasrec", "playlists": {"enabled": True, "min_songs": 3}}
+    config = load_config(write_config(publish=wanted, tracking={"enabled": False}))
+    with pytest.MonkeyPatch.context() as patch:
+        run_stages_here(patch)
+        index(config, "sasrec")
+    bundle = load_bundle(publish(config, report))
+    assert bundle.playlists is not None and bundle.user_ids is not None
+    assert len(bundle.playlists) == len(bundle.user_ids) == 40
+    counted = load_config(write_config(publish={**wanted, "model": "pop"}))
+    with pytest.raises(ArtifactError, match=r"publish\.model to a learned one"):
+        publish(counted, report)
 
 
 def test_another_report_is_published_anew(

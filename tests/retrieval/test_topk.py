@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import DataError
 from recsys.retrieval import Exclusion, Histories, exact_topk, topk_rows
-from recsys.retrieval.topk import CHUNK, _largest, _largest_by_key
+from recsys.retrieval.topk import CHUNK, TILE, _largest, _largest_by_key
 
 
 def by_sorting(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +98,27 @@ def test_exact_topk_equals_a_full_sort(
     expected, values = by_sorting(full, 20)
     assert items.tolist() == expected.tolist()
     assert scores.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("item_block", [None, 5000])
+@pytest.mark.parametrize("k", [1, 30, 90])
+def test_tiles_equal_a_full_sort_with_ties(k: int, item_block: int | None) -> None:
+    """Three tiles and a bit, scores of small whole numbers; seen, blocked, and a row of nothing else."""
+    generator = torch.Generator().manual_seed(k)
+    table = torch.randint(-2, 3, (3 * TILE + 77, 4), generator=generator).float()
+    queries = torch.randint(-2, 3, (70, 4), generator=generator).float()
+    draw = np.random.default_rng(k)
+    seen = [draw.integers(1, len(table), size=n % 9) for n in range(70)]
+    seen[3] = np.arange(1, len(table) - 5)  # five items are left
+    rule = Exclusion(blocked=[1, TILE, TILE + 1, len(table) - 1])
+    items, scores = exact_topk(
+        queries, table, k, rule, Histories.from_lists(seen), item_block=item_block
+    )
+    whole = rule.mask_(queries @ table.T, Histories.from_lists(seen))
+    expected, values = by_sorting(whole, k)
+    expected[values == -np.inf] = -1
+    assert items.tolist() == expected.tolist() and scores.tolist() == values.tolist()
+    assert (items[3] >= 0).sum() == min(k, 4)
 
 
 def test_no_queries_give_no_lists() -> None:

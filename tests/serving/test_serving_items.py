@@ -11,7 +11,7 @@ import pytest
 from live_client import Live, live
 from tiny_bundle import N_ITEMS, fitted, items_frame, make_bundle
 
-from serving.words import Words
+from recsys.words import Words
 
 WORDS = ["red", "green", "blue", "yellow"]
 

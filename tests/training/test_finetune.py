@@ -18,7 +18,7 @@ from recsys.data.pairs import PairBatches
 from recsys.data.sequences import SequenceStore, Targets, TrainingData
 from recsys.losses import Softmax
 from recsys.models.recformer.model import Recformer
-from recsys.training.finetune import PrefixPrediction, finetune
+from recsys.training.finetune import NewestPlacePrediction, finetune
 from recsys.training.fit import FitPlan, rank_validation
 
 N, USERS, LENGTH = 20, 60, 8
@@ -143,7 +143,7 @@ def test_items_without_training_events_are_no_negatives() -> None:
     counts = its.data.item_counts()
     trained = torch.from_numpy(np.append(0, np.flatnonzero(counts)))
     assert N not in trained.tolist()
-    objective = PrefixPrediction(Softmax(temperature=0.2), trained, N, refresh=False)
+    objective = NewestPlacePrediction(Softmax(temperature=0.2), trained, N, refresh=False)
     batch = next(PairBatches(its.data, 3, 16).epoch(0))
     model.eval()
     loss = objective(model, batch, 0.0)

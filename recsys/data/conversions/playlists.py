@@ -9,10 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys.data.conversions.tables import EVENTS, ITEMS, RawFiles, write_table
+from recsys.data.conversions.tables import EVENTS, ITEMS, LISTS, RawFiles, write_table
 from recsys.errors import DataError
 
-LISTS = "lists.parquet"
 _SHOW_COLUMNS = ("show_date", "set", "position", "song", "segue", "venue", "city")
 
 
@@ -81,6 +80,8 @@ def convert_shows(raw: RawFiles, out: Path) -> dict[str, int]:
 
     A list is `date venue` (`date-0` and `date-1` where there were two shows a day), so that lists
     sort by time; the timestamp is the show's date, `position` counts through all sets of the show.
+    `lists.parquet` has each show's year, venue, city, number of sets, and share of songs that run on
+    into the next.
     """
     songs = pl.concat([_read_shows(path) for path in raw.events])
     ordered = songs.sort("show_date", "venue", "set", "position", maintain_order=True)
@@ -93,11 +94,21 @@ def convert_shows(raw: RawFiles, out: Path) -> dict[str, int]:
         "set",
         "segue",
     )
+    lists = (
+        ordered.group_by(show.alias("user_id"), maintain_order=True)
+        .agg(
+            pl.col("show_date").first().str.head(4).cast(pl.Int32).alias("year"),
+            pl.col("venue", "city").first(),
+            pl.col("set").n_unique().cast(pl.String).alias("sets"),
+            pl.col("segue").mean().alias("segues"),
+        )
+        .sort("user_id")
+    )
     items = events.select("item_id", title="item_id").unique().sort("item_id")
     return {
         "events": write_table([events], out / EVENTS),
         "items": write_table([items], out / ITEMS),
-        "lists": events["user_id"].n_unique(),
+        "lists": write_table([lists], out / LISTS),
     }
 
 
@@ -134,7 +145,8 @@ def convert_radio(raw: RawFiles, out: Path) -> dict[str, int]:
     Days, not hours, because the site was asked once or twice an hour: many plays share a time, and
     their order is only known from the number in `unique_id`, which counts down to the last play.
     That order rules; where the clock goes back a second against it, the earlier time is raised.
-    Plays whose title was not read from the site (26) are left out and counted.
+    Plays whose title was not read from the site (26) are left out and counted. `lists.parquet` has each
+    list's station and day.
     """
     plays = pl.concat([_read_plays(path) for path in raw.events])
     named = plays.filter(pl.col("song").is_not_null())
@@ -148,6 +160,15 @@ def convert_radio(raw: RawFiles, out: Path) -> dict[str, int]:
         pl.col("combined").alias("item_id"),
         pl.col("time").alias("timestamp"),
     )
+    lists = (
+        timed.select(
+            pl.concat_str("callsign", day, separator=" ").alias("user_id"),
+            pl.col("callsign").alias("station"),
+            day.alias("day"),
+        )
+        .unique("user_id")
+        .sort("user_id")
+    )
     years = pl.concat([pl.read_csv(path, infer_schema=False) for path in raw.items] or [_NO_SONGS])
     items = (
         named.select(item_id="combined", title="song", artist="artist")
@@ -158,7 +179,7 @@ def convert_radio(raw: RawFiles, out: Path) -> dict[str, int]:
     return {
         "events": write_table([events], out / EVENTS),
         "items": write_table([items], out / ITEMS),
-        "lists": events["user_id"].n_unique(),
+        "lists": write_table([lists], out / LISTS),
         "left out: no title": plays.height - named.height,
     }
 

@@ -15,6 +15,8 @@ from recsys.errors import DataError
 
 EVENTS = "events.parquet"
 ITEMS = "items.parquet"
+LISTS = "lists.parquet"
+"""What is known of whole lists: `user_id` and any columns. No model reads it; probes ask for it."""
 
 
 @dataclass(frozen=True)

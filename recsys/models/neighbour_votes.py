@@ -1,0 +1,148 @@
+"""Neighbour votes: the newest events vote for what other histories had near their items, and near in time.
+
+    near(x)  = 1 / (1 + ln(1 + x / gap_scale)), or 1 without times
+    n(j, i)  = sum over pairs of training events of j and, `lag` <= reach events later, of i in one
+               history:  worth(i) near(t_i - t_j) / lag;  the other way round `backward` times as much
+    p(i | j) = n(j, i) / (shrinkage + sum_i n(j, i)), of which the `kept` largest stay
+    v(i)     = mean over the newest events s_1, s_2, ... of p(i | s_d), weighted by near(t_1 - t_d) / d
+    added    = weight log(1 + v(i) / floor)
+
+`near` is UniRec's (CIKM 2024, arXiv 2406.18470), which has it in what makes items neighbours; there they
+only regularise item vectors, here they score. An item that nobody votes for gets 0, so only the order of
+items that were seen near the history's changes. With baskets as sets d counts baskets. Nothing is learned
+by gradient; the votes are those of the training events, and a part of the model's state.
+
+Shapes: B sequences, H events that vote, K kept neighbours, C candidates, V items.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from recsys.config import VotesConfig
+from recsys.data.batches import SequenceBatch
+from recsys.data.recency import Recency
+from recsys.data.sequences import Int32, Int64, TrainingData
+from recsys.errors import DataError
+from recsys.models.votes import Float64, count_pairs
+
+Times = TypeVar("Times", Int64, Tensor)
+
+
+class NeighbourVotes(nn.Module):
+    """A table of every item's neighbours and their shares, and the votes of a history through it."""
+
+    neighbours: Tensor  # int32 [V + 1, K], 0 where there are fewer
+    shares: Tensor  # float [V + 1, K]
+
+    def __init__(self, config: VotesConfig, n_items: int, *, baskets_as_sets: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.baskets_as_sets = baskets_as_sets
+        kept = (n_items + 1, min(config.kept, n_items))
+        self.register_buffer("neighbours", torch.zeros(kept, dtype=torch.int32))
+        self.register_buffer("shares", torch.zeros(kept))
+
+    def fit(self, data: TrainingData) -> None:
+        """Count the training events."""
+        users, places = data.places()
+        items = np.asarray(data.store.items[places])
+        matrix = self._pairs(data, users, places, items)
+        total = np.asarray(matrix.sum(axis=1)).ravel()
+        shrunk = sparse.diags_array(1.0 / (self.config.shrinkage + np.maximum(total, 1e-12)))
+        neighbours, shares = largest((shrunk @ matrix).tocsr(), self.neighbours.shape[1])
+        self.neighbours.copy_(torch.from_numpy(neighbours))
+        self.shares.copy_(torch.from_numpy(shares))
+
+    def _pairs(
+        self, data: TrainingData, users: Int64, places: Int64, items: Int32
+    ) -> sparse.csr_array:
+        """Return n(j, i), float64 [V + 1, V + 1]."""
+        by_age = Recency(data, self.config.recency_half_life).worth(places)
+        times = None
+        if self.config.gap_scale is not None:
+            times = np.asarray(_known(data.store.timestamps)[places])
+
+        def worth(earlier: Int64, later: Int64, lag: int) -> Float64:
+            value: Float64 = by_age[later] / lag
+            if times is None or self.config.gap_scale is None:
+                return value
+            apart = np.maximum(times[later] - times[earlier], 0) / self.config.gap_scale
+            nearness: Float64 = 1.0 / (1.0 + np.log1p(apart))
+            return value * nearness
+
+        size = data.store.n_items + 1
+        matrix = count_pairs(users, items, size, self.config.reach, worth)
+        if self.config.backward:
+            matrix = matrix + self.config.backward * matrix.T
+        return matrix.tocsr()
+
+    def votes(self, batch: SequenceBatch) -> Tensor:
+        """Return v(i) of all rows 0..V, float [B, V + 1]; 0 for an empty history."""
+        size = len(self.neighbours)
+        out = torch.zeros(len(batch), size, dtype=self.shares.dtype, device=batch.last.device)
+        if batch.items.numel() == 0:
+            return out
+        where, there = batch.newest_places(self.config.history)  # [B, H]
+        weights = self._weights(batch, where) * there
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
+        items = torch.where(there, batch.items.flatten()[where], 0)
+        values = self.shares[items] * weights[..., None]  # [B, H, K]
+        near = self.neighbours[items].long()
+        return out.scatter_add_(1, near.flatten(1), values.flatten(1))
+
+    def _weights(self, batch: SequenceBatch, where: Tensor) -> Tensor:
+        """Return near(t_1 - t_d) / d of the events at these places, float [B, H]."""
+        if not self.baskets_as_sets:
+            distance = torch.arange(where.shape[1], device=where.device).expand_as(where)
+        else:
+            assert batch.baskets is not None  # `order_of` has said so if they are missing
+            basket = batch.baskets.flatten()[where]
+            distance = (basket[:, :1] - basket).clamp(min=0)
+        weights = 1.0 / (1.0 + distance.to(self.shares.dtype))
+        if self.config.gap_scale is None:
+            return weights
+        times = _known(batch.times).flatten()[where]
+        apart = (times[:, :1] - times).clamp(min=0).to(weights.dtype)
+        return weights / (1.0 + torch.log1p(apart / self.config.gap_scale))
+
+    def bonus(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return weight log(1 + v / floor), float [B, C], for items [C], or [B, C] row by row."""
+        votes = self.votes(batch)  # [B, V + 1]
+        if items is not None:
+            votes = votes[:, items] if items.dim() == 1 else votes.gather(1, items)
+        return self.config.weight * torch.log1p(votes / self.config.floor)
+
+    def candidates(self, batch: SequenceBatch, count: int) -> Tensor:
+        """Return the items of most votes, int64 [B, count or fewer], 0 where nobody has any."""
+        found = self.votes(batch).topk(min(count, len(self.neighbours)), dim=1)
+        return torch.where(found.values > 0, found.indices, 0)
+
+
+def largest(matrix: sparse.csr_array, kept: int) -> tuple[Int32, Float64]:
+    """Return the columns of every row's `kept` largest values and these, [rows, kept], 0-filled.
+
+    Largest first, equal ones by column.
+    """
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    rank = np.arange(len(order)) - matrix.indptr[rows]  # rows stay where they are
+    order, rank, rows = order[rank < kept], rank[rank < kept], rows[rank < kept]
+    columns = np.zeros((matrix.shape[0], kept), dtype=np.int32)
+    values = np.zeros((matrix.shape[0], kept))
+    columns[rows, rank], values[rows, rank] = matrix.indices[order], matrix.data[order]
+    return columns, values
+
+
+def _known(times: Times | None) -> Times:
+    if times is None:
+        raise DataError(
+            "votes.gap_scale weighs events by their times, and there are none; give the history's "
+            "times, or leave gap_scale out"
+        )
+    return times
