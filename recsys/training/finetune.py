@@ -137,13 +137,14 @@ def _stage(
     check = None if plan.validation is None else lambda trained: validate(trained, mine)
     end = train_epochs(module, mine, check, reached)
     best = mine.directory / BEST
-    if best.is_file():
-        model.load_state_dict(load_file(best))
-    elif stage == 1 or not earlier:
+    if not best.is_file() and stage == 2:  # nothing was better than the best of stage one
+        best = plan.directory / "stage1" / BEST
+    if not best.is_file():
         raise ArtifactError(
             f"{best} was never written: no validation gave a finite {METRIC} "
             f"(losses: {[round(row['loss'], 4) for row in end.rows]}); lower training.lr"
         )
+    model.load_state_dict(load_file(best))
     return [numbered(row) for row in end.rows], end.best[0]
 
 

@@ -81,6 +81,23 @@ def test_the_kept_item_encoder_makes_the_kept_vectors(
     )
 
 
+def test_what_stage_two_makes_worse_is_not_kept(tmp_path: Path) -> None:
+    first = replace(plan(tmp_path / "one"), stage_epochs=(4, 0))
+    finetune(ready(), first)
+    spoilt = replace(plan(tmp_path / "two", lr=3e-3), stage_epochs=(4, 1))
+    model = ready()
+
+    def spoil(row: dict[str, float]) -> None:
+        if row["stage"] == 1 and row["epoch"] == 3:
+            spoilt.training.__dict__["lr"] = 10.0  # of stage two, which reads it afterwards
+
+    rows = finetune(model, replace(spoilt, on_epoch=spoil))
+    assert rows[-1]["ndcg@10"] < max(row["ndcg@10"] for row in rows)
+    kept = load_file(tmp_path / "one" / "model.safetensors")
+    assert torch.equal(model.item_vectors, kept["item_vectors"])
+    assert torch.equal(model.encoder.words.weight, kept["encoder.words.weight"])
+
+
 def test_items_stand_still_in_stage_two(tmp_path: Path) -> None:
     model = ready(stages="second")
     model.refresh_items()
