@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.feature_store import fill_feature_store
@@ -112,20 +113,22 @@ def _write(run: Run, rows: list[Row], directory: Path) -> Path:
 
     prepared = run.config.workspace / "prepared"
     users = pl.read_parquet(prepared / "users.parquet")
-    return write_bundle(
-        directory,
-        name=f"{run.config.name}-{run.name}",
-        model=run.model,
-        model_config=run.config.models[run.name],
-        items=pl.read_parquet(prepared / "items.parquet"),
-        users=users,
-        store=run.store,
-        index=_index(run),
-        popularity=TrainingData(run.store, run.split.train_end).item_counts(),
-        recent_events=run.config.publish.recent_events,
-        info=_info(run, rows),
-        playlists=_playlists(run, users[USER]),
-    )
+    with TemporaryDirectory() as scratch:
+        return write_bundle(
+            directory,
+            name=f"{run.config.name}-{run.name}",
+            model=run.model,
+            model_config=run.config.models[run.name],
+            items=pl.read_parquet(prepared / "items.parquet"),
+            users=users,
+            store=run.store,
+            index=_index(run),
+            popularity=TrainingData(run.store, run.split.train_end).item_counts(),
+            recent_events=run.config.publish.recent_events,
+            info=_info(run, rows),
+            text=_text_tower(run, Path(scratch)),
+            playlists=_playlists(run, users[USER]),
+        )
 
 
 def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
@@ -142,6 +145,29 @@ def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
             "publish.model to a learned one, or leave the playlists out"
         )
     return build_playlists(run.model, run.store, names, wanted.index, wanted.min_songs)
+
+
+def _text_tower(run: Run, scratch: Path) -> Path | None:
+    """Write what places a new item by its texts, where the model can, and return its directory."""
+    model: Any = run.config.models[run.name]
+    if not getattr(model, "places_texts", False):
+        return None
+    from features.text_tower import write_tower
+    from pipelines.text import SENTENCES, TOKENIZER, attributes_of
+    from pipelines.text_vectors import TEXT_VECTORS, name_of
+
+    target = scratch / "text"
+    wanted = getattr(model, "item_vectors", None)
+    reads_tokens = wanted is None or wanted.source == "tokens"
+    workspace = run.config.workspace
+    write_tower(
+        target,
+        attributes_of(run.config),
+        run.config.text,
+        tokenizer=workspace / SENTENCES / run.fold / TOKENIZER if reads_tokens else None,
+        text_map=None if wanted is None else workspace / TEXT_VECTORS / name_of(wanted) / run.fold,
+    )
+    return target
 
 
 def _index(run: Run) -> Index | None:

@@ -92,6 +92,17 @@ def open_sentences(config: ExperimentConfig, fold: str) -> TokenStore:
     return TokenStore.load(directory / fold / TOKENS)
 
 
+def attributes_of(config: ExperimentConfig) -> list[str]:
+    """Return the attributes that make the sentences of the experiment's catalogue, in order."""
+    import polars as pl
+
+    from features.texts import choose_attributes
+
+    return choose_attributes(
+        pl.read_parquet(config.workspace / "prepared" / "items.parquet"), config.text
+    )
+
+
 def learned_items(config: ExperimentConfig, fold: str) -> np.ndarray[Any, Any]:
     """Return which items have training events in a fold, bool [n_items + 1]."""
     from recsys.data.statistics import TrainingStatistics

@@ -9,6 +9,7 @@
       users.parquet        user_id, row = dense index                            (optional)
       recent/              the newest events of every user, a SequenceStore      (with users)
       seen/                the items of all events of every user, the same       (with users)
+      text/                what places a new item by its texts                   (models that read them)
       index/               item vectors and their search structure               (encoder models)
       playlists/           the lists of those users by their vectors             (by a setting)
 
@@ -62,7 +63,7 @@ BUNDLE_VERSION = 2
 
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
-SEEN, PLAYLISTS = "seen", "playlists"
+SEEN, PLAYLISTS, TEXT = "seen", "playlists", "text"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
 BASKET_MINUTES, EXCLUDE = "basket_minutes", "exclude"
 
@@ -97,6 +98,12 @@ class Bundle:
     index: Index | None
     popularity: Int64
     playlists: PlaylistIndex | None = None
+
+    @property
+    def text(self) -> Path | None:
+        """Where the bundle has what places a new item by its texts, if it has."""
+        path = self.path / TEXT
+        return path if path.is_dir() else None
 
     @property
     def name(self) -> str:
@@ -138,6 +145,7 @@ def write_bundle(
     info: Mapping[str, Any],
     recent_events: int = 100,
     playlists: PlaylistIndex | None = None,
+    text: Path | None = None,
 ) -> Path:
     """Write `<directory>/<name>@<hash8>/`, whole or not at all, and return its path.
 
@@ -156,6 +164,7 @@ def write_bundle(
             items of a history are left out unless a query says otherwise (`seen` without it).
         recent_events: newest events kept per user for the model to read.
         playlists: the users' lists by their vectors, if they are to be found.
+        text: directory of what places a new item by its texts, taken along as it is.
 
     Raises:
         RecsysError: another process writes into `directory`, or the parts do not fit together.
@@ -177,6 +186,8 @@ def write_bundle(
         if playlists is not None:
             playlists.save(work / PLAYLISTS)
             info = {**info, PLAYLISTS: playlists.facts()}
+        if text is not None:
+            shutil.copytree(text, work / TEXT)
         manifest = _describe(work, name, model, model_config, kept, index, info)
         write_manifest(work, manifest)
         target = directory / f"{name}@{manifest['version']}"

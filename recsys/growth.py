@@ -39,6 +39,8 @@ class NewItem:
         like: known items that it is like, most alike first.
         weights: of those, positive; equal by default.
         vector: item vector of its own, instead of `like`; for models that have vectors.
+        by_text: its place is where the model of the moment puts its attributes, if that reads texts
+            (whoever holds the model gives the vector); `like` is for all others.
     """
 
     item_id: str
@@ -46,6 +48,7 @@ class NewItem:
     like: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
+    by_text: bool = False
 
 
 @dataclass(frozen=True)

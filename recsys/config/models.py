@@ -102,6 +102,11 @@ class ItemKNNConfig(Section):
         """The text vectors that it reads."""
         return None if self.text is None else self.text.vectors
 
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
+
 
 class BagOfTokensConfig(Section):
     """Likeness of an item's tokens, weighted by how rare they are, to those of the history."""
@@ -126,6 +131,8 @@ class TextVectorsConfig(Section):
     def item_vectors(self) -> ItemVectors:
         """The text vectors that it reads."""
         return self.vectors
+
+    places_texts: ClassVar[bool] = True
 
 
 Baskets = Literal["ordered", "set"]
@@ -179,6 +186,11 @@ class SASRecConfig(Section):
     def item_vectors(self) -> ItemVectors | None:
         """The text vectors that it reads."""
         return None if self.text is None else self.text.vectors
+
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
 
 
 class TiSASRecConfig(Section):

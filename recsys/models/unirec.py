@@ -33,7 +33,7 @@ from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
 from recsys.models.enhancement import ItemEnhancer
 from recsys.models.global_term import history_part, newest_distinct, own_part
-from recsys.models.item_table import item_table
+from recsys.models.item_table import TextItemTable, item_table
 from recsys.models.layers import LiGRBlock, PreNormBlock, zero_padding
 from recsys.models.mixture_attention import MixtureEncoder
 from recsys.models.neighbour_votes import NeighbourVotes
@@ -206,6 +206,13 @@ class UniRec(EncoderModel):
             return vectors
         bias = self.item_bias.weight if items is None else self.item_bias(items)  # [C, 1]
         return torch.cat([vectors, bias], dim=1)
+
+    def encode_texts(self, vectors: Tensor) -> Tensor:
+        """Return item vectors float [M, width] of new items by their text vectors [M, W]; no bias."""
+        assert isinstance(self.item_table, TextItemTable)
+        made = self.item_table.of_texts(vectors)
+        made = F.normalize(made, dim=-1) if self.config.normalise else made
+        return F.pad(made, (0, self.width - made.shape[1]))
 
     def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return what is no product, float [B, C]: the neighbours' votes, and of the global term

@@ -10,9 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.text_tower import TextTower
 from pipelines.features import build_features
 from pipelines.prepare import prepare
+from pipelines.publish import _text_tower
 from pipelines.ray_session import ray_session
+from pipelines.runs import Run
 from pipelines.text import build_sentences, learned_items, open_sentences, wants_sentences
 from pipelines.text_vectors import build_text_vectors, open_vectors, vectors_key
 from pipelines.train import run_key
@@ -172,6 +175,18 @@ def test_cold_items_have_no_event_before_the_test(
     theirs = SequenceStore.load(plain.workspace / "features" / "sequences")
     assert store.items[split.test.start].tolist() == theirs.items[before.test.start].tolist()
     assert not learned_items(cold, "main")[chosen].any()
+
+
+def test_a_bundle_takes_along_what_places_a_text(
+    built: Callable[..., ExperimentConfig], tiny_events: pl.DataFrame, tmp_path: Path
+) -> None:
+    items = catalogue(ids_of(tiny_events))
+    config = built("keys", items)
+    text = _text_tower(Run(config, "frozen", "main", tmp_path), tmp_path)
+    assert text is not None
+    found = TextTower.load(text).vectors(items.drop("item_id").to_dicts())
+    np.testing.assert_allclose(found, open_vectors(config, VECTORS, "main")[1:], atol=1e-6)
+    assert _text_tower(Run(config, "knn", "main", tmp_path), tmp_path / "other") is None
 
 
 def test_texts_are_made_where_a_model_reads_them() -> None:
