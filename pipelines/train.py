@@ -24,7 +24,6 @@ from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_sett
 from pipelines.warm_start import FACTS, bundle_version, check_warm_start, read_facts
 from recsys.config import (
     ExperimentConfig,
-    ModelConfig,
     RayConfig,
     TrainingConfig,
     check_clock,
@@ -158,16 +157,6 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             **record,
         )
     return directory
-
-
-def _absolute(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-    """Return the models' configurations with absolute paths of pre-trained weights."""
-    found = {}
-    for name, model in models.items():
-        path = getattr(model, "pretrained", None)
-        changes = {} if path is None else {"pretrained": path.absolute()}
-        found[name] = model.model_copy(update=changes)
-    return found
 
 
 def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:

@@ -48,6 +48,11 @@ def warm_bundle(config: ExperimentConfig, name: str) -> Path | None:
             "changes"
         )
     kind = read_manifest(path)["model"]["kind"]
+    if kind == "recformer":
+        raise ConfigError(
+            f"warm_start: {path} holds a model of kind recformer, which ranks new items by their texts "
+            "without any training; leave warm_start out, and fine-tune it anew from its pre-training"
+        )
     kinds = {model: settings.kind for model, settings in config.models.items()}
     learned = [model for model, settings in config.models.items() if hasattr(settings, "training")]
     if kind not in [kinds[model] for model in learned]:

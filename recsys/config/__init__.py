@@ -46,7 +46,6 @@ from recsys.config.models import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
-    RecformerConfig,
     SASRecConfig,
     TextVectorsConfig,
     TiSASRecConfig,
@@ -58,6 +57,7 @@ from recsys.config.playlists import (
     SetModelConfig,
 )
 from recsys.config.pretrain import PretrainConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import (
     Section,
 )

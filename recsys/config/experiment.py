@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
 from recsys.config.probes import ProbeConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
@@ -24,6 +25,12 @@ def _without_repeats(values: list[Any]) -> list[Any]:
 
 Guard = Annotated[str, Field(pattern=r"^(hr|recall|ndcg|mrr|map|precision)@[1-9][0-9]*$")]
 """An accuracy metric with its cut-off, such as `ndcg@10`."""
+
+
+def _anchored(model: ModelConfig) -> ModelConfig:
+    if isinstance(model, RecformerConfig) and model.pretrained is not None:
+        return model.model_copy(update={"pretrained": model.pretrained.absolute()})
+    return model
 
 
 class FeaturesConfig(Section):
@@ -212,7 +219,10 @@ class ExperimentConfig(Section):
         a directory of its own.
         """
         warm = None if self.warm_start is None else self.warm_start.absolute()
-        return self.model_copy(update={"output": self.output.absolute(), "warm_start": warm})
+        models = {name: _anchored(model) for name, model in self.models.items()}
+        return self.model_copy(
+            update={"output": self.output.absolute(), "warm_start": warm, "models": models}
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:

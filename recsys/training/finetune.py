@@ -36,7 +36,7 @@ from recsys.training.objective import Objective
 from recsys.training.popularity_query import popularity_query
 
 
-class PrefixPrediction(Objective):
+class NewestPlacePrediction(Objective):
     """The newest place of every history predicts its target among the items with training events.
 
     Args:
@@ -137,13 +137,14 @@ def _stage(
     check = None if plan.validation is None else lambda trained: validate(trained, mine)
     end = train_epochs(module, mine, check, reached)
     best = mine.directory / BEST
-    if best.is_file():
-        model.load_state_dict(load_file(best))
-    elif stage == 1 or not earlier:
+    if not best.is_file() and stage == 2:  # nothing was better than the best of stage one
+        best = plan.directory / "stage1" / BEST
+    if not best.is_file():
         raise ArtifactError(
             f"{best} was never written: no validation gave a finite {METRIC} "
             f"(losses: {[round(row['loss'], 4) for row in end.rows]}); lower training.lr"
         )
+    model.load_state_dict(load_file(best))
     return [numbered(row) for row in end.rows], end.best[0]
 
 
@@ -167,7 +168,7 @@ def _module(model: Recformer, plan: FitPlan, counts: Int64, *, refresh: bool) ->
     trained = torch.from_numpy(some).nonzero().flatten()
     loss = build_loss(loss_config(model), counts[some], training.batch_size)
     torch.manual_seed(derive_seed(plan.seed))
-    objective = PrefixPrediction(loss, trained, model.n_items, refresh=refresh)
+    objective = NewestPlacePrediction(loss, trained, model.n_items, refresh=refresh)
     return TrainingModule(model, objective, training, batches)
 
 

@@ -55,6 +55,8 @@ class PairContrast(Objective):
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, config.encoder.norm_eps)
         self.generator = torch.Generator()
+        if config.mlm_weight == 0:
+            self.requires_grad_(False)  # processes that train together wait for every gradient
 
     def forward(self, model: EncoderModel, batch: SequenceBatch, progress: float) -> Tensor:
         """Return the loss of a batch of pairs."""

@@ -68,10 +68,9 @@ class Cell:
         """Name of its file of figures."""
         return f"{self.model}.{self.users:g}.{self.seed}.json"
 
-    def config(self, work: Path) -> ExperimentConfig:
-        """Return its experiment: one model of a configuration."""
+    def config(self, work: Path, pretrained: Path) -> ExperimentConfig:
+        """Return its experiment: one model of a configuration, with these pre-trained weights."""
         zero = self.model == "zero_shot"
-        pretrained = work / "recformer_pretrain" / "pretrained"
         stem = "recformer_zero_shot" if zero else "recformer_scientific"
         whole = load_config(CONFIGS / f"{stem}.yaml", [f"text.tokenizer={pretrained}"])
         model: Any = whole.models["recformer" if zero else self.model]
@@ -105,9 +104,9 @@ def cells(seeds: Iterable[int]) -> list[Cell]:
     return list(dict.fromkeys(found))
 
 
-def run(cell: Cell, work: Path, results: Path, console: Console) -> None:
+def run(cell: Cell, work: Path, pretrained: Path, results: Path, console: Console) -> None:
     """Run one cell's stages, those that are up to date excepted, and store its figures."""
-    config = cell.config(work)
+    config = cell.config(work, pretrained)
     began = time.monotonic()
     done = run_steps(config, [step for stage in STAGES for step in plan(config, stage)], console)
     report = finished_report(config)
@@ -183,14 +182,16 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="with commas between")
     parser.add_argument("--hours", type=float, default=None, help="begin no cell after this")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
+    parser.add_argument("--pretrained", type=Path, default=None, help="a finished one, elsewhere")
     parser.add_argument("--pretrain", nargs="*", default=[], help="KEY=VALUE of the pre-training")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     console, began, work = Console(), time.monotonic(), options.work.absolute()
-    settings = [f"output={work}", "tracking.enabled=false", *options.pretrain]
-    pretrained = pretrain(
-        load_pretrain_config(CONFIGS / "recformer_pretrain.yaml", settings), console
-    )
+    pretrained = options.pretrained
+    if pretrained is None:
+        settings = [f"output={work}", "tracking.enabled=false", *options.pretrain]
+        config = load_pretrain_config(CONFIGS / "recformer_pretrain.yaml", settings)
+        pretrained = pretrain(config, console)
     wanted = None if options.models is None else options.models.split(",")
     asked = [
         cell
@@ -202,7 +203,7 @@ def main() -> None:
             console.print(f"the time is over; {len(asked) - number + 1} cells are left")
             break
         console.rule(f"{number}/{len(asked)} {cell.model} {cell.users:g} seed {cell.seed}")
-        run(cell, work, options.output, console)
+        run(cell, work, pretrained.absolute(), options.output, console)
         history = json.loads((pretrained / "history.json").read_text())
         summary = {
             "comparisons": compare(options.output),

