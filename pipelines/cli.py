@@ -16,6 +16,7 @@ import typer
 
 from pipelines.environment import set_environment
 from pipelines.playlists import playlists_app
+from pipelines.pretrain_command import pretrain
 from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
@@ -119,18 +120,6 @@ def tune(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def pretrain(config: Config, overrides: Overrides = None) -> None:
-    """Pre-train a text encoder over several data sets, for models of kind recformer."""
-    from pipelines.pretrain import pretrain as pretrain_encoder
-    from pipelines.summary import shown
-    from recsys.config import load_pretrain_config
-
-    console = _console()
-    directory = pretrain_encoder(load_pretrain_config(config, overrides or []), console)
-    console.print(f"pre-trained  {shown(directory)}", highlight=False, markup=False)
-
-
-@app.command()
 def rolling(
     config: Config,
     overrides: Overrides = None,
@@ -185,6 +174,7 @@ def compare(
     )
 
 
+app.command()(pretrain)
 app.command()(serve)
 app.command()(dashboard)
 app.command("events")(export_events)
