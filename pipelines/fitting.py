@@ -106,6 +106,21 @@ def fit_model(
     return fit(model, whole)
 
 
+def _give_song_vectors(model: EncoderModel, config: ExperimentConfig, path: Path) -> None:
+    """Let items begin with the vectors of a file; those without one keep what was drawn."""
+    import torch
+
+    from recsys.data.song_vectors import read_song_vectors
+    from recsys.data.vocabulary import Vocabulary
+    from recsys.schema import ITEM
+
+    items = Vocabulary.load(config.workspace / "prepared" / "items.parquet", ITEM)
+    given = torch.from_numpy(read_song_vectors(path, items, model.width))  # [n_items + 1, D]
+    with torch.no_grad():
+        table: torch.Tensor = model.item_table.weight  # type: ignore[union-attr, assignment]
+        table.copy_(torch.where(given.isnan(), table, given))
+
+
 def fit_recformer(model: Recformer, plan: FitPlan) -> list[EpochRow]:
     """Fine-tune a text encoder on its catalogue's sentences, from its pre-trained weights if any."""
     from recsys.models.recformer.checkpoints import load_pretrained
@@ -137,18 +152,3 @@ def some_users(
         )
     users = chosen_users(data, model.training.users, derive_seed(config.seed, 5))
     return events_of(data, users), targets_of(validation, users)
-
-
-def _give_song_vectors(model: EncoderModel, config: ExperimentConfig, path: Path) -> None:
-    """Let items begin with the vectors of a file; those without one keep what was drawn."""
-    import torch
-
-    from recsys.data.song_vectors import read_song_vectors
-    from recsys.data.vocabulary import Vocabulary
-    from recsys.schema import ITEM
-
-    items = Vocabulary.load(config.workspace / "prepared" / "items.parquet", ITEM)
-    given = torch.from_numpy(read_song_vectors(path, items, model.width))  # [n_items + 1, D]
-    with torch.no_grad():
-        table: torch.Tensor = model.item_table.weight  # type: ignore[union-attr, assignment]
-        table.copy_(torch.where(given.isnan(), table, given))

@@ -66,12 +66,12 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     if (vectors := getattr(model, "song_vectors", None)) is not None:
         inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
+    warm = bundle_version(config, name)
     described = model.model_dump(mode="json")
     if (pretrained := getattr(model, "pretrained", None)) is not None:
         from recsys.models.recformer.checkpoints import checkpoint_hash
 
         described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
-    warm = bundle_version(config, name)
     return stable_hash(
         {
             "inputs": inputs,

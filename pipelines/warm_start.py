@@ -28,7 +28,7 @@ FACTS: Final = "warm_start.json"
 """In a run that started from a bundle: from which, and how its items came."""
 LEARNED_UNTIL: Final = "learned_until"
 """In a bundle's facts: the newest moment it learned from, where the clock is absolute."""
-FREE: Final = frozenset({"training", "dropout"})
+FREE: Final = frozenset({"training", "dropout", "pretrained"})
 """Settings of a model that may change from one training to the next."""
 
 
@@ -83,6 +83,10 @@ def check_warm_start(config: ExperimentConfig, name: str, fold: str, *, refit: b
         if config.warm_start is not None and hasattr(config.models[name], "training"):
             logger.warning("%s starts anew: the bundle of warm_start is of another kind", name)
         return
+    if getattr(config.models[name], "pretrained", None) is not None:
+        raise ConfigError(
+            f"models.{name}.pretrained and warm_start both name the weights to begin with; leave one out"
+        )
     from recsys.bundle import read_config
 
     mine = config.models[name].model_dump(mode="json", exclude=set(FREE))

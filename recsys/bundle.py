@@ -14,7 +14,8 @@
       playlists/           the lists of those users by their vectors             (by a setting)
 
 Nothing in it is pickled. The version (hash8) is the start of a sha256 over the names and hashes of
-the files, so equal content has equal version. Loading verifies every byte that it then reads.
+the files and over the rules by which it answers (`RULES`), so what answers alike has one version, and
+what does not has another. Loading verifies every byte that it then reads.
 """
 
 from __future__ import annotations
@@ -58,14 +59,16 @@ from recsys.retrieval.index import INDEX_META, VECTORS, Index, load_index
 from recsys.schema import ITEM, USER
 
 FORMAT = "recsys-bundle"
-BUNDLE_VERSION = 2
-"""Raised when a reader of one layout could not use the other; 2 added `seen/`."""
+BUNDLE_VERSION = 3
+"""Raised when a reader of one layout could not use the other; 2 added `seen/`, 3 versions by rules."""
 
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
 SEEN, PLAYLISTS, TEXT = "seen", "playlists", "text"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
 BASKET_MINUTES, EXCLUDE = "basket_minutes", "exclude"
+RULES = (BASKET_MINUTES, EXCLUDE)
+"""Facts of the manifest that change what is answered."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +324,7 @@ def _describe(
         "format": FORMAT,
         "bundle_version": BUNDLE_VERSION,
         "name": name,
-        "version": _version(files),
+        "version": _version(files, info),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {"kind": config.kind, "max_length": model.max_length},
         "sizes": sizes,
@@ -335,8 +338,9 @@ def _describe(
     return {**plain, "digest": stable_hash(plain)}
 
 
-def _version(files: Mapping[str, Mapping[str, Any]]) -> str:
+def _version(files: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> str:
     lines = "".join(f"{path} {files[path]['sha256']}\n" for path in sorted(files))
+    lines += "".join(f"{rule} {json.dumps(info.get(rule))}\n" for rule in RULES)
     return hashlib.sha256(lines.encode()).hexdigest()[:8]
 
 
@@ -360,7 +364,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"reads {SCHEMA_VERSION} and {BUNDLE_VERSION}; publish again or use the code it is from"
         )
     digest = manifest.pop("digest", None)
-    if digest != stable_hash(manifest) or manifest["version"] != _version(manifest["files"]):
+    if digest != stable_hash(manifest) or manifest["version"] != _version(
+        manifest["files"], manifest["info"]
+    ):
         raise ArtifactError(f"{file} is damaged or was edited; copy the bundle again")
     return manifest
 

@@ -8,7 +8,7 @@ change of the catalogue makes a new one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class ServedModel:
         users = self.base.user_ids
         return users is not None and int(users.encode([user])[0]) >= 0
 
-    def ranked(self, items: list[str], scores: list[float]) -> list[dict[str, Any]]:
+    def ranked(self, items: Sequence[str], scores: Sequence[float | None]) -> list[dict[str, Any]]:
         """Return a list as plain mappings, with titles where there are any."""
         rows: list[dict[str, Any]] = [
             {"item_id": item, "score": score, "rank": rank}

@@ -375,8 +375,8 @@ ModelConfig = Annotated[
     | SASRecConfig
     | TiSASRecConfig
     | UniRecConfig
-    | RecformerConfig
     | Seq2SeqConfig
-    | SetModelConfig,
+    | SetModelConfig
+    | RecformerConfig,
     Field(discriminator="kind"),
 ]

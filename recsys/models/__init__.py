@@ -66,10 +66,6 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.unirec import UniRec
 
             return UniRec(config, n_items)
-        case RecformerConfig():
-            from recsys.models.recformer.model import Recformer
-
-            return Recformer(config, n_items)
         case Seq2SeqConfig():
             from recsys.models.playlists.seq2seq import Seq2Seq
 
@@ -78,3 +74,7 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.sets.model import SetModel
 
             return SetModel(config, n_items)
+        case RecformerConfig():
+            from recsys.models.recformer.model import Recformer
+
+            return Recformer(config, n_items)

@@ -88,8 +88,8 @@ class FitPlan:
     rank: int = 0
     world_size: int = 1
     statistics: TrainingStatistics | None = None
-    stage_epochs: tuple[int, int] | None = None
     users: Bools | None = None
+    stage_epochs: tuple[int, int] | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:

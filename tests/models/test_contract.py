@@ -72,9 +72,6 @@ CONFIGS: dict[str, ModelConfig] = {
     "unirec_apart": UniRecConfig(
         width=8, max_length=7, block="prenorm", separate_interval=True, item_bias=True
     ),
-    "recformer": RecformerConfig(
-        encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7)
-    ),
     "seq2seq": Seq2SeqConfig(width=8, hidden=12, max_length=7),
     "seq2seq_base": Seq2SeqConfig(
         width=8, hidden=12, max_length=7, cell="lstm", bidirectional=False, attention=False
@@ -84,6 +81,9 @@ CONFIGS: dict[str, ModelConfig] = {
     "set_sif": SetModelConfig(max_length=7, encoder=SIFConfig(width=8)),
     "set_transformer": SetModelConfig(max_length=7, encoder=SetTransformerConfig(width=8)),
     "set_read_process": SetModelConfig(max_length=7, encoder=ReadProcessConfig(width=8)),
+    "recformer": RecformerConfig(
+        encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7)
+    ),
 }
 HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]
 
@@ -117,11 +117,11 @@ def ready(config: ModelConfig) -> Model:
         built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
         built.is_rare[1::2] = True
         built.injected.fill_(0.7)
+    if isinstance(built, UniRec) and built.votes is not None:
+        built.votes.fit(training_data())
     if isinstance(built, Recformer):
         built.set_sentences(ring_store(N_ITEMS))
         built.refresh_items()
-    if isinstance(built, UniRec) and built.votes is not None:
-        built.votes.fit(training_data())
     return built
 
 
