@@ -19,7 +19,6 @@ from pipelines.console import load as _load
 from pipelines.console import open_console as _console
 from pipelines.environment import set_environment
 from pipelines.playlists import playlists_app, probe
-from pipelines.pretrain_command import pretrain
 from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
@@ -182,7 +181,6 @@ def compare(
     )
 
 
-app.command()(pretrain)
 app.command()(probe)
 app.command()(serve)
 app.command()(dashboard)
