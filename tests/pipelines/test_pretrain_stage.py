@@ -208,3 +208,10 @@ def test_a_refit_is_told_the_epochs_that_led_to_the_best() -> None:
     assert _stage_epochs(first, first[1]) == {"stage_1_epochs": 2.0, "stage_2_epochs": 0.0}
     assert _stage_epochs(second, {**second[2], "epoch": 2.0})["stage_1_epochs"] == 0.0
     assert _stage_epochs([], {"epoch": 3.0, "ndcg@10": 0.1}) == {}
+
+
+def test_it_is_a_command() -> None:
+    from pipelines.cli import app
+
+    names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    assert "pretrain" in names
