@@ -5,8 +5,8 @@ events, any item. The scenario says by which:
 
     gap         by how long before the newest event the one before it was: about 1, 5, 25 or 120 hours
     calendar    by the quarter of the day of the newest event
-    regularity  by whether the user's gaps are all alike or not; the gaps of both kinds of users have the
-                same distribution, so no single one of them tells
+    regularity  after some of the items by whether the user's gaps are all alike or not, else any item; the
+                gaps of both kinds of users have the same distribution, so no single one of them tells
     thinned     always the same, but it is the successor of the newest but one rare item; regular users
                 take two frequent items after every rare one, irregular users leave out all but the
                 newest two. Nothing is trained on irregular users, and they alone are asked about
@@ -22,6 +22,7 @@ event, and what trains ends two events before it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -48,6 +49,7 @@ KEPT: Final = 10
 GAP_HOURS: Final = (1.0, 5.0, 25.0, 120.0)
 
 ITEMS: Final = 100
+KEYS: Final = 20
 FILLERS: Final = 20
 RARE_GROUPS: Final = 40
 RARE_ITEMS: Final = 30
@@ -67,6 +69,17 @@ class Planted:
     store: SequenceStore
     split: Split
     statistics: TrainingStatistics
+
+    def fingerprint(self) -> str:
+        """Return a hash of the events and the split."""
+        assert self.store.timestamps is not None
+        split = self.split
+        targets = [x for t in (split.validation, split.test) for x in (t.user, t.start, t.end)]
+        arrays = [self.store.items, self.store.offsets, self.store.timestamps, split.train_end]
+        digest = hashlib.sha256()
+        for array in [*arrays, *targets]:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @property
     def data(self) -> TrainingData:
@@ -146,13 +159,20 @@ def by_calendar(rng: Rng, successions: Int64, user: int) -> Log:
 
 
 def by_regularity(rng: Rng, successions: Int64, user: int) -> Log:
-    """Scenario `regularity`."""
+    """Scenario `regularity`: only after the first KEYS items the user's kind decides, so that what was
+    taken before tells little of the kind; one of them is the newest when the user is asked.
+    """
     length = _length(rng)
     gaps = 10 ** rng.uniform(0, 2, length)
     if user % 2 == 0:
         gaps = gaps[0] * rng.uniform(0.99, 1.01, length)
-    choices = np.full(length, user % 2)
-    return Log(_walk(rng, successions, choices), _hours(rng, gaps))
+    items = [int(rng.integers(ITEMS))]
+    while len(items) < length:
+        decides = items[-1] < KEYS and rng.random() >= NOISE
+        last_but_one = len(items) == length - 2
+        new = successions[user % 2, items[-1]] if decides else rng.integers(ITEMS)
+        items.append(int(rng.integers(KEYS) if last_but_one else new))
+    return Log(items, _hours(rng, gaps))
 
 
 def thinned(rng: Rng, successions: Int64, user: int) -> Log:

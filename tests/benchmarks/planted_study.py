@@ -25,16 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import torch
 from environments import machine, now
-from planted import Float64, Planted
+from planted import Float64, Planted, plant
 
 from recsys.config import EvaluationConfig, TrainingConfig, UniRecConfig
 from recsys.evaluation.intervals import bootstrap
 from recsys.evaluation.metrics import Places, ndcg
 from recsys.evaluation.ranking import rank_targets
-from recsys.manifest import file_hash, stable_hash
+from recsys.manifest import stable_hash
 from recsys.models.unirec import UniRec
 from recsys.runtime import derive_seed
 from recsys.training.fit import FitPlan, fit
@@ -60,6 +59,8 @@ COMPACT: dict[str, Any] = {
 NO_INTERVAL = {"interval": False}
 NO_CALENDAR = {"calendar": False}
 WITH_SEQUENCES = {"sequence_enhancement": True}
+TARGET = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
+INJECTED = {"inject_tail": "inputs"}
 WITH_ITEMS = {"item_enhancement": True}
 NO_SEQUENCES = {"sequence_enhancement": False}
 NO_ITEMS = {"item_enhancement": False}
@@ -85,60 +86,55 @@ class Question:
 
 
 def questions() -> list[Question]:
-    """Return all that is asked, the published form first."""
-    target = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
-    without = {"published": NO_SEQUENCES, "compact": {}}
-    asked = []
-    for form, base in (("published", {}), ("compact", COMPACT)):
-        rare, plain = base | FEW_FREQUENT | NO_ITEMS, base | without[form]
-        asked += [
-            Question("gap", "interval", form, base, base | NO_INTERVAL),
-            Question("calendar", "calendar", form, base, base | NO_CALENDAR),
-            Question("thinned", "sequence enhancement", form, base | WITH_SEQUENCES, plain),
-            Question("thinned", "sequence enhancement, target", form, base | target, plain),
-            Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare),
-            Question("rare", "inject_tail inputs", form, rare | {"inject_tail": "inputs"}, rare),
-        ]
-    both = {"inject_tail": "both"}
-    asked.append(Question("rare", "inject_tail both", "compact", rare | both, rare))
-    # A calendar tells the era, too, and gaps a user's kind: what else reads times is off.
-    asked.append(Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS))
+    """Return all that is asked, the quick ones first."""
+    asked = list(_alone())
+    for form, base in (("compact", COMPACT), ("published", {})):
+        asked += [*_planted(form, base), *_nothing(form, base)]
+    return asked
+
+
+def _alone() -> Iterator[Question]:
+    """Yield what is asked where nothing else reads times: a calendar tells an era, too, and gaps a
+    user's kind.
+    """
+    yield Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS)
     for scenario in ("regularity", "null"):
         for part in GAPS:
-            alone = TIMELESS | {part: True}
-            asked.append(Question(scenario, part, ALONE, alone, TIMELESS))
-    return [*asked, *_of_nothing(target)]
+            yield Question(scenario, part, ALONE, TIMELESS | {part: True}, TIMELESS)
 
 
-def _of_nothing(target: Settings) -> Iterator[Question]:
-    """Yield the rest of the questions that should be answered by 0."""
-    for part, without in (
-        ("interval", NO_INTERVAL),
-        ("calendar", NO_CALENDAR),
-        ("sequence enhancement", NO_SEQUENCES),
-        ("item enhancement", NO_ITEMS),
-    ):
-        yield Question("null", part, "published", {}, without)
-    yield Question("null", "interval", "compact", COMPACT, COMPACT | NO_INTERVAL)
-    yield Question("null", "calendar", "compact", COMPACT, COMPACT | NO_CALENDAR)
-    for part, having in (
-        ("sequence enhancement, target", target),
-        ("item enhancement", WITH_ITEMS),
-        ("inject_tail inputs", {"inject_tail": "inputs"}),
-        ("votes", {"votes": VOTES}),
-    ):
-        yield Question("null", part, "compact", COMPACT | having, COMPACT)
+def _planted(form: str, base: Settings) -> Iterator[Question]:
+    rare, plain = base | FEW_FREQUENT | NO_ITEMS, base | NO_SEQUENCES
+    yield Question("gap", "interval", form, base, base | NO_INTERVAL)
+    yield Question("calendar", "calendar", form, base, base | NO_CALENDAR)
+    yield Question("rare", "inject_tail inputs", form, rare | INJECTED, rare)
+    yield Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare)
+    yield Question("thinned", "sequence enhancement, target", form, base | TARGET, plain)
+    yield Question("thinned", "sequence enhancement", form, base | WITH_SEQUENCES, plain)
+
+
+def _nothing(form: str, base: Settings) -> Iterator[Question]:
+    """Yield the questions that should be answered by 0."""
+    yield Question("null", "interval", form, base, base | NO_INTERVAL)
+    yield Question("null", "calendar", form, base, base | NO_CALENDAR)
+    items, sequences = base | NO_ITEMS, base | NO_SEQUENCES
+    yield Question("null", "inject_tail inputs", form, base | INJECTED, base)
+    yield Question("null", "item enhancement", form, items | WITH_ITEMS, items)
+    yield Question("null", "sequence enhancement, target", form, base | TARGET, sequences)
+    yield Question("null", "sequence enhancement", form, base | WITH_SEQUENCES, sequences)
+    yield Question("null", "votes", form, base | {"votes": VOTES}, base)
 
 
 def values(scenario: str, settings: Settings, seed: int, options: argparse.Namespace) -> Float64:
     """Return the test users' NDCG@10 of a model that was trained on a scenario, float64 [U]."""
     training = TrainingConfig(**TRAINING | {"epochs": options.epochs})
     config = UniRecConfig(**SHARED | settings, training=training)
-    made = [file_hash(Path(planted.__file__)), VERSION, scenario, seed, options.users]
-    path = Path(options.work) / f"{stable_hash([*made, config.model_dump(mode='json')])}.npy"
+    log = plant(scenario, options.users, seed)
+    made = [log.fingerprint(), VERSION, seed, config.model_dump(mode="json")]
+    path = Path(options.work) / f"{stable_hash(made)}.npy"
     if path.is_file():
         return np.load(path)
-    found = trained(planted.plant(scenario, options.users, seed), config, seed)
+    found = trained(log, config, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, found)
     return found
