@@ -69,8 +69,8 @@ format: venv
 	$(BIN)/ruff format .
 
 # One target for every script in tests/benchmarks, `-` for `_`: make bench-import-time
-BENCHMARKS := $(filter-out %/environments.py %/generator.py %/served.py %/planted.py \
-	%/test_planted.py %/unirec_summary.py %/test_unirec_study.py,$(wildcard tests/benchmarks/*.py))
+BENCHMARKS := $(filter-out tests/benchmarks/test_% %/environments.py %/generator.py %/served.py \
+	%/planted.py %/unirec_summary.py,$(wildcard tests/benchmarks/*.py))
 bench-%: venv
 	$(BIN)/python tests/benchmarks/$(subst -,_,$*).py $(ARGS)
 

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.console import Config, Overrides
+from pipelines.console import load as _load
+from pipelines.console import open_console as _console
 from pipelines.environment import set_environment
-from pipelines.playlists import playlists_app
+from pipelines.playlists import playlists_app, probe
 from pipelines.serve import dashboard, export_events, keys_app, serve
 from recsys.errors import RecsysError
 
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.rolling import Histories
-    from recsys.config import ExperimentConfig
     from recsys.recommender import Recommendation, Recommender
     from recsys.schema import SplitName
 
@@ -38,11 +40,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.add_typer(playlists_app, name="playlists")
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file."),
-]
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a directory of bundles.")
 ]
@@ -139,6 +136,17 @@ def rolling(
     run_rolling(_load(config, overrides), RollingSettings(model, epochs, which, lr), _console())
 
 
+def pretrain(config: Config, overrides: Overrides = None) -> None:
+    """Pre-train a text encoder over several data sets, for models of kind recformer."""
+    from pipelines.pretrain import pretrain as pretrain_encoder
+    from pipelines.summary import shown
+    from recsys.config import load_pretrain_config
+
+    console = _console()
+    directory = pretrain_encoder(load_pretrain_config(config, overrides or []), console)
+    console.print(f"pre-trained  {shown(directory)}", highlight=False, markup=False)
+
+
 @app.command()
 def promote(config: Config, overrides: Overrides = None) -> None:
     """Make the candidate the champion if it is not worse on the guard metrics; exit code 1 if refused."""
@@ -173,6 +181,7 @@ def compare(
     )
 
 
+app.command()(probe)
 app.command()(serve)
 app.command()(dashboard)
 app.command("events")(export_events)
@@ -350,25 +359,6 @@ def order_test(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def probe(config: Config, overrides: Overrides = None) -> None:
-    """Ask the trained models' vectors of lists what they know: labels, length, songs, order."""
-    from pipelines.probe import RESULT, probe_table
-    from pipelines.probe import probe as ask
-
-    console = _console()
-    directory = ask(_load(config, overrides), console)
-    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
-    console.width = max(console.width, 200)
-    console.print(probe_table(result))
-    left = ", ".join(f"{count} {why}" for why, count in result["left_out"].items() if count)
-    console.print(f"{result['lists']} lists; left out: {left or 'none'}", highlight=False)
-    if result["labels_without_classes"]:
-        names = ", ".join(result["labels_without_classes"])
-        console.print(f"too few lists of two classes for: {names}", highlight=False)
-    console.print(f"figures  {directory / RESULT}", highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command()
 def describe(
     data: Annotated[list[str], typer.Argument(help="Parquet, CSV, TSV or JSON Lines; globs too.")],
 ) -> None:
@@ -413,32 +403,10 @@ def get_data(name: Annotated[str, typer.Argument(help="A name of `recsys data li
     typer.echo(get(name))
 
 
-def _load(path: Path, overrides: list[str] | None) -> ExperimentConfig:
-    from recsys.config import load_config
-
-    config = load_config(path, overrides or [])
-    if config.data.preset is not None:
-        from recsys.data.catalogue import find_preset
-
-        find_preset(config.data.preset)  # before Ray is started for a name that is not known
-    return config
-
-
 def _run_stage(stage: str, config: Path, overrides: list[str] | None) -> None:
     from pipelines.stages import run_stage
 
     run_stage(_load(config, overrides), stage, _console())
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = (
-            120  # a log file has no width of its own, and tables should not be cut to 80
-        )
-    return console
 
 
 def _ids(text: str) -> list[str]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from recsys.config import EvaluationConfig
 from recsys.errors import ArtifactError, ConfigError
 from recsys.evaluation.measured import RunChoice, measured_runs, rows_of
-from recsys.evaluation.metrics import Key
+from recsys.evaluation.metrics import BY_TARGET, Key
 from recsys.evaluation.names import label, number, p_text
 from recsys.evaluation.paired import compared, names, win_rows
 from recsys.evaluation.reports import METRICS, find_reports, read_table
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN: tuple[str, ...] = ("ndcg", "hr", "mrr", "coverage")
+OTHERS_AT = 10
+"""Cut-off of the other columns, where the asked metric has none."""
 MOST_RUNS = 6
 
 
@@ -70,11 +74,25 @@ def print_comparison(
         raise ConfigError(f"name two to {MOST_RUNS} different runs, not {len(set(wanted))}")
     runs = find_runs(output, wanted, split)
     key = metric_key(metric)
-    if not len(_at(runs[0], key)):
-        raise ConfigError(f"{metric} was not measured for every user; try ndcg@10, hr@10, mrr")
+    _check_metric(runs[0], key, metric)
     console.print(metric_table(runs, key))
     console.print()
     console.print(pair_table(runs, key))
+
+
+def _check_metric(run: RunChoice, key: Key, asked: str) -> None:
+    """Refuse a metric that no user has by itself, or that was not measured at this cut-off."""
+    if key[0] not in BY_TARGET:
+        raise ConfigError(
+            f"{asked} is not measured for every user, so it cannot be paired; use one of "
+            f"{', '.join(BY_TARGET)}"
+        )
+    if not _at(run, key):
+        found = rows_of(run).filter((pl.col("metric") == key[0]) & (pl.col("slice") == "all"))
+        known = [key[0] if k is None else f"{key[0]}@{k}" for k in found["k"].to_list()]
+        raise ConfigError(
+            f"{asked} was not measured; there is {', '.join(known) or 'no such metric'}"
+        )
 
 
 def metric_key(text: str) -> Key:
@@ -91,7 +109,8 @@ def metric_table(runs: Sequence[RunChoice], key: Key) -> Table:
 
     title = f"{runs[0].dataset}, {runs[0].split}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    keys = [key, *((name, key[1]) for name in SHOWN if name != key[0])]
+    cut = key[1] or OTHERS_AT
+    keys = [key, *((name, cut) for name in SHOWN if name != key[0])]
     keys = [k for k in keys if any(len(_at(run, k)) for run in runs)]
     for heading in ("run", *(label(*k) for k in keys), "users"):
         table.add_column(heading, no_wrap=True)

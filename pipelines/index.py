@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 3
+STAGE_VERSION: Final = 4
 ITEMS_AT_ONCE: Final = 65_536
 RECALL_QUERIES: Final = 1000
 RECALL_K: Final = 100
@@ -51,7 +51,9 @@ def index(config: ExperimentConfig, name: str, fold: str = "main") -> Path:
     The model is the one that is tested and published. The manifest has the search's recall at 100
     against exact search, for the histories of up to 1,000 seeded validation targets: real queries,
     because the recall of random ones says little. A model whose score is more than one inner product
-    also has the recall of its rescored shortlist against full ranking there, as `rescored`.
+    also has the recall of its rescored shortlist against full ranking there, as `rescored`. For the same
+    queries `log_z` says how far the estimate of log Z, by which long catalogues' lists are compared, is
+    from the sum over all items.
     """
     run = tested_run(config, name, fold)
     directory, key = index_directory(run), index_key(run)
@@ -83,10 +85,23 @@ def build(task: tuple[ExperimentConfig, str, str, Path]) -> dict[str, Any]:
             recall_check(built, vectors, queries, RECALL_K)
         if isinstance(run.model, EncoderModel) and not run.model.is_inner_product:
             rescored_recall(built, run.model, sample_histories(run), RECALL_K)
+        elif len(queries):
+            built.log_z = log_z_error(run, built, queries)
         measure_tradeoff(built, queries, directory)
         write_map(run, vectors, queries, directory)
     built.save(directory)
     return built.facts()
+
+
+def log_z_error(run: Run, built: Index, queries: Tensor) -> dict[str, float]:
+    """Return the error of the estimate of log Z with the candidates and the sample of a search's defaults."""
+    from recsys.decoding import Catalogue, SearchSettings
+    from recsys.decoding.normaliser import error_of
+    from recsys.models import EncoderModel
+
+    assert isinstance(run.model, EncoderModel)
+    usual = SearchSettings()
+    return error_of(Catalogue(run.model, built), queries, usual.candidates, usual.sample)
 
 
 def item_vectors(run: Run) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import DataConfig, OnProblem, SplitConfig
-from recsys.data import chunks, filters, leakage, ordering, partitions, quantile, splits
+from recsys.data import chunks, cold, filters, leakage, ordering, partitions, quantile, splits
 from recsys.data.pieces import Piece
 from recsys.data.problems import SHOWN, Finding, ProblemReport, locate_rows
 from recsys.data.readers import iter_piece
@@ -235,6 +235,12 @@ def split_partition(partition: Partition, scratch: Scratch, how: Splitter) -> Sp
             order = splits.visible_first(runs, np.asarray(hidden), how.seed)
             partition = _reorder(partition, order, scratch)
             runs, items = partition.runs(), partition.items()
+        if how.split.cold_items:
+            chosen_cold = cold.choose_cold(how.n_items, how.split.cold_items, how.seed)
+            kept = cold.events_kept(runs, items, chosen_cold, chosen.test[0])
+            partition = _reorder(partition, np.flatnonzero(kept), scratch, "without_cold")
+            runs, chosen = cold.without(runs, chosen, kept)
+            items = items[kept]
         split = splits.make_split(runs, chosen, how.data.target)
         split.save(_split_directory(partition, fold, scratch))
         counts.append(leakage.count_leakage(runs, items, how.n_items, split))
@@ -283,9 +289,11 @@ def _split_directory(partition: Partition, fold: Fold, scratch: Scratch) -> Path
     return scratch.path("splits", f"{fold.name}-{partition.first_user:012d}")
 
 
-def _reorder(partition: Partition, order: Int64, scratch: Scratch) -> Partition:
+def _reorder(
+    partition: Partition, order: Int64, scratch: Scratch, kind: str = "reordered"
+) -> Partition:
     frame = partitions.read_arrow(partition.path)[order]
-    path = _write(frame, scratch, "reordered", int(partition.path.name))
+    path = _write(frame, scratch, kind, int(partition.path.name))
     return Partition(path, partition.first_user, partition.end_user)
 
 

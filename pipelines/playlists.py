@@ -1,4 +1,4 @@
-"""The commands about the playlists of a bundle: `recsys playlists similar | songs | for-song`."""
+"""The commands about playlists: `recsys playlists similar | songs | for-song`, and `recsys probe`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pipelines.console import Config, Overrides, load, open_console
 
 if TYPE_CHECKING:
     from recsys.recommender import FoundPlaylists, Recommender
@@ -86,6 +88,24 @@ def songs(
     _notes(found.unknown, found.fallback)
 
 
+def probe(config: Config, overrides: Overrides = None) -> None:
+    """Ask the trained models' vectors of lists what they know: labels, length, songs, order."""
+    from pipelines.probe import RESULT, probe_table
+    from pipelines.probe import probe as ask
+
+    console = open_console()
+    directory = ask(load(config, overrides), console)
+    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+    console.width = max(console.width, 200)
+    console.print(probe_table(result))
+    left = ", ".join(f"{count} {why}" for why, count in result["left_out"].items() if count)
+    console.print(f"{result['lists']} lists; left out: {left or 'none'}", highlight=False)
+    if result["labels_without_classes"]:
+        names = ", ".join(result["labels_without_classes"])
+        console.print(f"too few lists of two classes for: {names}", highlight=False)
+    console.print(f"figures  {directory / RESULT}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _open(bundle: Path) -> Recommender:
     from recsys.bundle import load_bundle
     from recsys.published import find_bundle
@@ -113,7 +133,6 @@ def _show(found: FoundPlaylists, as_json: bool) -> None:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -121,10 +140,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
     for rank, row in enumerate(rows, 1):
         cells = [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row]
         table.add_row(*map(Text, (str(rank), *cells)))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120
-    console.print(table)
+    open_console().print(table)
 
 
 def _notes(unknown: list[str], fallback: str | None) -> None:

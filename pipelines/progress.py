@@ -104,4 +104,5 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
 def _newest(rows: list[dict[str, float]]) -> str:
     measured = [row["ndcg@10"] for row in rows if "ndcg@10" in row]
     best = f", ndcg@10 {measured[-1]:.4f}, best {max(measured):.4f}" if measured else ""
-    return f"loss {rows[-1]['loss']:.3f}{best}"
+    loss = rows[-1].get("loss")  # none in a model that is used as it comes
+    return f"loss {loss:.3f}{best}" if loss is not None else best.removeprefix(", ")

@@ -122,23 +122,28 @@ def _version(client: Any, model: str, alias: str) -> Any | None:
 
 
 def _measured(config: ExperimentConfig, version: Any) -> list[RunChoice]:
-    """Return where the test split of a registered bundle's run was measured, newest first."""
-    from recsys.evaluation.measured import measured_runs
+    """Return where the test split of a registered bundle's run was measured, newest first.
+
+    Only by the rule of exclusion that the bundle answers by: its lists are the ones to be judged.
+    """
+    from recsys.evaluation.measured import judges, measured_runs
     from recsys.evaluation.reports import METRICS, find_reports, read_table
 
-    run = _bundle_info(config, version).get("run")
+    info = _bundle_info(config, version)
+    run, exclude = info.get("run"), info.get("exclude", "seen")
     reports = [r for r in find_reports(config.workspace) if r.problem is None]
     names = {name for r in reports for name in read_table(r, METRICS).rows["dataset"].unique()}
     found = [
         choice
         for dataset in sorted(names)
         for choice in measured_runs(reports, dataset, "test")
-        if choice.directory is not None and choice.directory.name == run
+        if judges(choice, info)
     ]
     if not found:
         raise ArtifactError(
-            f"version {version.version} of {config.name} is of run {run}, which no report below "
-            f"{config.workspace / 'reports'} measured on the test split; run `recsys evaluate` with it"
+            f"version {version.version} of {config.name} is of run {run} and excludes {exclude!r}; no "
+            f"report below {config.workspace / 'reports'} measured that on the test split; run `recsys "
+            f"evaluate` with evaluation.exclude={exclude}"
         )
     return found
 
@@ -185,8 +190,8 @@ def _guard(
                 )
     raise ArtifactError(
         f"candidate ({candidates[0].report.id}) and champion ({champions[0].report.id}) of {config.name} "
-        "were measured on different targets, so they cannot be paired by user; evaluate both with the "
-        "same data and split in one configuration"
+        "were measured on different targets or by different rules of exclusion, so they cannot be paired "
+        "by user; evaluate both with the same data, split and evaluation.exclude in one configuration"
     )
 
 

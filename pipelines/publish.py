@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.feature_store import fill_feature_store
 from pipelines.index import index_directory, index_key
-from pipelines.runs import Run, dataset_name, is_learned, last_fold, tested_run
+from pipelines.runs import Run, dataset_name, has_vectors, last_fold, tested_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.warm_start import LEARNED_UNTIL, newest_learned
 from recsys.config import ExperimentConfig
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 6
+STAGE_VERSION: Final = 7
 CHOSEN_BY: Final = ("validation", "ndcg", 10)
 Row = dict[str, Any]
 
@@ -94,7 +95,7 @@ def _key(run: Run, report: Path) -> str:
     return stable_hash(
         {
             "run": run.key,
-            "index": index_key(run) if is_learned(run.config, run.name) else None,
+            "index": index_key(run) if has_vectors(run.config, run.name) else None,
             "report": read_manifest(report)["key"],
             "recent_events": run.config.publish.recent_events,
             "playlists": run.config.publish.playlists.model_dump(mode="json"),
@@ -112,20 +113,22 @@ def _write(run: Run, rows: list[Row], directory: Path) -> Path:
 
     prepared = run.config.workspace / "prepared"
     users = pl.read_parquet(prepared / "users.parquet")
-    return write_bundle(
-        directory,
-        name=f"{run.config.name}-{run.name}",
-        model=run.model,
-        model_config=run.config.models[run.name],
-        items=pl.read_parquet(prepared / "items.parquet"),
-        users=users,
-        store=run.store,
-        index=_index(run),
-        popularity=TrainingData(run.store, run.split.train_end).item_counts(),
-        recent_events=run.config.publish.recent_events,
-        info=_info(run, rows),
-        playlists=_playlists(run, users[USER]),
-    )
+    with TemporaryDirectory() as scratch:
+        return write_bundle(
+            directory,
+            name=f"{run.config.name}-{run.name}",
+            model=run.model,
+            model_config=run.config.models[run.name],
+            items=pl.read_parquet(prepared / "items.parquet"),
+            users=users,
+            store=run.store,
+            index=_index(run),
+            popularity=TrainingData(run.store, run.split.train_end).item_counts(),
+            recent_events=run.config.publish.recent_events,
+            info=_info(run, rows),
+            text=_text_tower(run, Path(scratch)),
+            playlists=_playlists(run, users[USER]),
+        )
 
 
 def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
@@ -144,9 +147,32 @@ def _playlists(run: Run, names: pl.Series) -> PlaylistIndex | None:
     return build_playlists(run.model, run.store, names, wanted.index, wanted.min_songs)
 
 
+def _text_tower(run: Run, scratch: Path) -> Path | None:
+    """Write what places a new item by its texts, where the model can, and return its directory."""
+    model: Any = run.config.models[run.name]
+    if not getattr(model, "places_texts", False):
+        return None
+    from features.text_tower import write_tower
+    from pipelines.text import SENTENCES, TOKENIZER, attributes_of
+    from pipelines.text_vectors import TEXT_VECTORS, name_of
+
+    target = scratch / "text"
+    wanted = getattr(model, "item_vectors", None)
+    reads_tokens = wanted is None or wanted.source == "tokens"
+    workspace = run.config.workspace
+    write_tower(
+        target,
+        attributes_of(run.config),
+        run.config.text,
+        tokenizer=workspace / SENTENCES / run.fold / TOKENIZER if reads_tokens else None,
+        text_map=None if wanted is None else workspace / TEXT_VECTORS / name_of(wanted) / run.fold,
+    )
+    return target
+
+
 def _index(run: Run) -> Index | None:
     """Return the run's index; None for a model without item vectors."""
-    if not is_learned(run.config, run.name):
+    if not has_vectors(run.config, run.name):
         return None
     directory = index_directory(run)
     if not is_current(directory, index_key(run)):

@@ -11,6 +11,8 @@ from typing import Final
 from pipelines.environment import set_environment
 from recsys.errors import ArtifactError, ConfigError, MissingExtraError
 
+DATABASE: Final = "mlflow.db"
+"""Where stages keep the registry, in their output directory, unless told otherwise."""
 FORM: Final = re.compile(r"models:/+([^@/]+)@([^@/]+)")
 TRACKING: Final = "MLFLOW_TRACKING_URI"
 
@@ -25,14 +27,10 @@ def bundle_of_alias(name: str, alias: str, cache: Path) -> Path:
     """Return the bundle that an alias names, fetched into `cache` if it does not lie on this machine.
 
     Raises:
-        ConfigError: MLFLOW_TRACKING_URI does not say where the registry is.
+        ConfigError: MLFLOW_TRACKING_URI does not say where the registry is, and there is none in `out/`.
         ArtifactError: the registry cannot be reached, or has no such alias.
     """
-    if TRACKING not in os.environ:
-        raise ConfigError(
-            f"{TRACKING} does not say where the registry is; set it, as in "
-            "sqlite:////data/out/mlflow.db"
-        )
+    uri = _registry()
     set_environment()
     try:
         from mlflow.artifacts import download_artifacts
@@ -42,7 +40,6 @@ def bundle_of_alias(name: str, alias: str, cache: Path) -> Path:
         raise MissingExtraError("mlflow", "track") from error
     for library in ("alembic", "mlflow.store.db.utils"):  # they narrate every table they look at
         logging.getLogger(library).setLevel(logging.WARNING)
-    uri = os.environ[TRACKING]
     try:
         version = MlflowClient(uri, uri).get_model_version_by_alias(name, alias)
         if version.source.startswith("file:"):
@@ -59,3 +56,16 @@ def bundle_of_alias(name: str, alias: str, cache: Path) -> Path:
             f"the registry has no model {name!r} with the alias {alias!r}, or does not answer "
             f"({type(error).__name__}); `recsys publish` registers one"
         ) from error
+
+
+def _registry() -> str:
+    """Return the address of the registry: of the environment, or the database where stages put it."""
+    if TRACKING in os.environ:
+        return os.environ[TRACKING]
+    database = Path("out") / DATABASE
+    if database.is_file():
+        return f"sqlite:///{database.absolute()}"
+    raise ConfigError(
+        f"{TRACKING} does not say where the registry is, and there is no {database}; set it, as in "
+        "sqlite:////data/out/mlflow.db"
+    )

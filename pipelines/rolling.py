@@ -266,7 +266,8 @@ class _Days:
                 ranks = rank_targets(
                     model.eval(), self.store, targets, self.config.evaluation, list_length=10
                 )
-                np.savez(work / RANKS, **vars(ranks))
+                known = {name: v for name, v in vars(ranks).items() if v is not None}
+                np.savez(work / RANKS, **known)
         with np.load(found / RANKS, allow_pickle=False) as stored:
             values = {name: stored[name] for name in stored.files}
         counts = {name: int(v) for name, v in values.items() if v.ndim == 0}

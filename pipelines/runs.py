@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.train import run_directory, run_key
-from recsys.config import ExperimentConfig, RollingSplit
+from recsys.config import ExperimentConfig, RollingSplit, TextVectorsConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest
 
@@ -37,6 +37,11 @@ def dataset_name(config: ExperimentConfig, fold: str) -> str:
 def is_learned(config: ExperimentConfig, name: str) -> bool:
     """Tell whether a model is trained by gradient, and so has item vectors to index."""
     return hasattr(config.models[name], "training")
+
+
+def has_vectors(config: ExperimentConfig, name: str) -> bool:
+    """Tell whether a model's items have vectors, which one index can hold: learned ones, or frozen."""
+    return is_learned(config, name) or isinstance(config.models[name], TextVectorsConfig)
 
 
 @dataclass(frozen=True)

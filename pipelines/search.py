@@ -105,7 +105,7 @@ def run_search(search: Search, tune: TuneConfig, resources: Mapping[str, int]) -
         warnings.filterwarnings("ignore", "The reported value is ignored because this `step=")
         grid = tuner.fit()
     for error in grid.errors:
-        raise known_cause(error, search.name) or error from error
+        raise known_cause(error, f"train {search.name}") or error from error
 
 
 def _tune_config(search: Search, tune: TuneConfig) -> Any:

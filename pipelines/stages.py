@@ -112,11 +112,12 @@ def run_stage(config: ExperimentConfig, stage: str, console: Console) -> list[Do
 
 def plan(config: ExperimentConfig, stage: str) -> list[Step]:
     """Return the steps of a stage, in order."""
-    from pipelines.runs import folds, is_learned, last_fold
+    from pipelines.runs import folds, has_vectors, last_fold
     from pipelines.statistics import wants_neighbours
+    from pipelines.text import wanted_vectors, wants_sentences
 
     everything = [(name, fold) for fold in folds(config) for name in config.models]
-    learned = [(name, last_fold(config)) for name in config.models if is_learned(config, name)]
+    indexed = [(name, last_fold(config)) for name in config.models if has_vectors(config, name)]
     match stage:
         case "prepare":
             return [Step(stage, "", lambda: _prepare(config))]
@@ -124,13 +125,17 @@ def plan(config: ExperimentConfig, stage: str) -> list[Step]:
             steps = [Step(stage, "", lambda: _features(config))]
             if wants_neighbours(config):
                 steps.append(Step(stage, "neighbours", lambda: _neighbours(config)))
+            if wants_sentences(config):
+                steps.append(Step(stage, "sentences", lambda: _sentences(config)))
+            if wanted_vectors(config):
+                steps.append(Step(stage, "text vectors", lambda: _text_vectors(config)))
             return steps
         case "train":
             first = [_model_step(stage, _train, config, *which) for which in everything]
             again = [_model_step(stage, _refit, config, *which) for which in everything]
             return first + (again if config.refit else [])
         case "index":
-            return [_model_step(stage, _index, config, *which) for which in learned]
+            return [_model_step(stage, _index, config, *which) for which in indexed]
         case "evaluate":
             return [Step(stage, "", lambda: _evaluate(config))]
         case "publish":
@@ -241,6 +246,18 @@ def _neighbours(config: ExperimentConfig) -> Path:
     from pipelines.neighbours import build_neighbours
 
     return build_neighbours(config)
+
+
+def _sentences(config: ExperimentConfig) -> Path:
+    from pipelines.text import build_sentences
+
+    return build_sentences(config)
+
+
+def _text_vectors(config: ExperimentConfig) -> Path:
+    from pipelines.text_vectors import build_text_vectors
+
+    return build_text_vectors(config)
 
 
 def _train(config: ExperimentConfig, name: str, fold: str) -> Path:

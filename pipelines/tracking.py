@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import recsys
 from pipelines.environment import set_environment
-from recsys.config import ExperimentConfig
+from recsys.config import ExperimentConfig, PretrainConfig
 from recsys.errors import MissingExtraError
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class TrackerSettings:
     enabled: bool = True
 
 
-def tracker_settings(config: ExperimentConfig, run_name: str) -> TrackerSettings:
+def tracker_settings(config: ExperimentConfig | PretrainConfig, run_name: str) -> TrackerSettings:
     """Return where runs go: the experiment's own setting, MLFLOW_TRACKING_URI, or a local file.
 
     The local file is `mlflow.db` in the output directory. An SQLite file has its artifacts beside

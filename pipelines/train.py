@@ -10,19 +10,26 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.fitting import fit_model, open_data
+from pipelines.fitting import fit_model, open_data, training_data
 from pipelines.progress import follow_epochs, record_epoch
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.statistics import NEIGHBOURS
 from pipelines.tracking import Tracker, TrackerSettings, code_tags, tracker_settings
 from pipelines.warm_start import FACTS, bundle_version, check_warm_start, read_facts
-from recsys.config import ExperimentConfig, RayConfig, check_clock, dump_config, parse_config
+from recsys.config import (
+    ExperimentConfig,
+    RayConfig,
+    TrainingConfig,
+    check_clock,
+    dump_config,
+    parse_config,
+)
 from recsys.errors import ArtifactError, ConfigError, RecsysError
 from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
 
@@ -55,14 +62,20 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
     }
     if getattr(model, "needs_neighbours", False):
         inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    inputs |= _text_inputs(config, model)
     if (vectors := getattr(model, "song_vectors", None)) is not None:
         inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
     warm = bundle_version(config, name)
+    described = model.model_dump(mode="json")
+    if (pretrained := getattr(model, "pretrained", None)) is not None:
+        from recsys.models.recformer.checkpoints import checkpoint_hash
+
+        described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
     return stable_hash(
         {
             "inputs": inputs,
-            "model": model.model_dump(mode="json"),
+            "model": described,
             "fold": fold,
             "seed": config.seed if learned else None,
             "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
@@ -71,6 +84,20 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
             **({} if warm is None else {"warm_start": warm}),
         }
     )
+
+
+def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:
+    """Return the keys of what a model reads of the items' texts."""
+    found = {}
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import SENTENCES
+
+        found[SENTENCES] = read_manifest(config.workspace / SENTENCES)["key"]
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import TEXT_VECTORS, source_key
+
+        found[TEXT_VECTORS] = source_key(config, model.item_vectors)
+    return found
 
 
 def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
@@ -86,6 +113,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     run without, which must be finished.
     """
     config = config.anchored()
+    config = config.model_copy(update={"models": _absolute(config.models)})
     directory = run_directory(config, name, fold, refit=refit)
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
@@ -102,6 +130,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
             "fold": fold,
             "refit": refit,
             "epochs": best_epochs(config, name, fold) if refit else None,
+            "stage_epochs": best_stage_epochs(config, name, fold) if refit else None,
             "directory": str(work),
             "tracking": None if tracker.run_id is None else asdict(joined),
         }
@@ -142,6 +171,13 @@ def best_epochs(config: ExperimentConfig, name: str, fold: str) -> int | None:
     return None if best is None else int(best) + 1
 
 
+def best_stage_epochs(config: ExperimentConfig, name: str, fold: str) -> list[int] | None:
+    """Return the same for each stage of a training in stages; None for one without."""
+    metrics = read_manifest(run_directory(config, name, fold))["metrics"]
+    found = [metrics.get(f"stage_{stage}_epochs") for stage in (1, 2)]
+    return None if None in found else [int(epochs) for epochs in found]
+
+
 def _start_tracking(config: ExperimentConfig, title: str, key: str, work: Path) -> Tracker:
     """Start the run's record, or go on with the one that an interrupted stage began."""
     remembered = work / "mlflow_run"
@@ -171,16 +207,46 @@ def _check_clock(config: ExperimentConfig, name: str) -> None:
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
+    model = _model_config(config, settings["name"])
+    epochs = settings["epochs"] or planned_epochs(model)
+    run_workers(
+        train_worker, settings, config.ray, model.training, epochs, f"train {settings['name']}"
+    )
+
+
+def planned_epochs(model: Any) -> int:
+    """Return how many epochs a model's training has, if nothing stops it early."""
+    stages = {"two": 2, "second": 1, "none": 0}[getattr(model, "stages", "second")]
+    return stages * int(model.training.epochs)
+
+
+def run_workers(
+    worker: Callable[[dict[str, Any]], None],
+    settings: dict[str, Any],
+    ray_config: RayConfig,
+    training: TrainingConfig,
+    epochs: int,
+    title: str,
+) -> None:
+    """Run a training in the processes of a Ray Train group, its progress shown.
+
+    Args:
+        worker: what each process does, with `settings`; their `directory` is the stage's.
+        settings: plain values.
+        ray_config: how many processes, and where.
+        training: which device they need.
+        epochs: how many are planned.
+        title: of the progress, and of errors.
+    """
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    training = _model_config(config, settings["name"]).training
-    resources = worker_resources(config.ray, training.device, ray.cluster_resources())
+    resources = worker_resources(ray_config, training.device, ray.cluster_resources())
     trainer = TorchTrainer(
-        train_worker,
+        worker,
         train_loop_config=settings,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.ray.train_workers,
+            num_workers=ray_config.train_workers,
             use_gpu=resources["GPU"] > 0,
             resources_per_worker=resources,
         ),
@@ -188,12 +254,11 @@ def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:
             name="ray", storage_path=str(Path(settings["directory"]) / "ray")
         ),
     )
-    epochs = settings["epochs"] or training.epochs
     try:
-        with follow_epochs(Path(settings["directory"]), epochs, f"train {settings['name']}"):
+        with follow_epochs(Path(settings["directory"]), epochs, title):
             trainer.fit()
     except Exception as error:
-        known = known_cause(error, settings["name"])
+        known = known_cause(error, title)
         if known is None:
             raise
         raise known from error
@@ -234,7 +299,7 @@ def worker_resources(ray: RayConfig, device: str, available: Mapping[str, float]
     return needed
 
 
-def known_cause(error: BaseException, name: str) -> RecsysError | None:
+def known_cause(error: BaseException, title: str) -> RecsysError | None:
     """Return the error for people that stopped a training, whichever process it was in, or None.
 
     The other processes fail as well, by the silence of the first.
@@ -245,7 +310,7 @@ def known_cause(error: BaseException, name: str) -> RecsysError | None:
     known = next((cause for cause in causes if isinstance(cause, RecsysError)), None)
     if known is None and any(isinstance(cause, RayActorError) for cause in causes):
         return RecsysError(
-            f"train {name}: a training process died, most likely for want of memory; run the same "
+            f"{title}: a training process died, most likely for want of memory; run the same "
             "command again and it goes on after the last finished epoch; a lower training.batch_size "
             "or ray.train_workers needs less"
         )
@@ -268,7 +333,6 @@ def count_model(settings: dict[str, Any]) -> None:
 
     from safetensors.torch import save_file
 
-    from recsys.data.sequences import TrainingData
     from recsys.models import CountingModel, build_model
 
     config, work = parse_config(settings["config"]), Path(settings["directory"])
@@ -277,7 +341,7 @@ def count_model(settings: dict[str, Any]) -> None:
     if not isinstance(model, CountingModel):
         raise TypeError(f"{type(model).__name__} is not fitted by counting")
     began = time.perf_counter()
-    model.fit(TrainingData(store, split.train_end))
+    model.fit(training_data(config, settings["name"], settings["fold"], store, split))
     metrics = {"train_seconds": time.perf_counter() - began}
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, work / WEIGHTS)
@@ -292,7 +356,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     work = Path(settings["directory"])
-    tracker = _join_tracking(settings) if rank == 0 else None
+    tracker = join_tracking(settings) if rank == 0 else None
     rows = fit_model(
         parse_config(settings["config"]),
         settings["name"],
@@ -300,8 +364,9 @@ def train_worker(settings: dict[str, Any]) -> None:
         work / CHECKPOINTS,
         refit=settings["refit"],
         epochs=settings["epochs"],
-        on_epoch=partial(_on_epoch, work, tracker),
-        trainer=_data_parallel() if world_size > 1 else None,
+        stage_epochs=settings["stage_epochs"],
+        on_epoch=partial(tell_epoch, work, tracker),
+        trainer=data_parallel() if world_size > 1 else None,
         rank=rank,
         world_size=world_size,
     )
@@ -313,14 +378,14 @@ def train_worker(settings: dict[str, Any]) -> None:
         _write_record(work, rows)
 
 
-def _on_epoch(work: Path, tracker: Tracker | None, row: dict[str, float]) -> None:
+def tell_epoch(work: Path, tracker: Tracker | None, row: dict[str, float]) -> None:
     """Tell whoever waits for this training, and the tracking server, about an epoch."""
     record_epoch(work, row)
     if tracker is not None:
         tracker.log_epoch(row, int(row["epoch"]))
 
 
-def _data_parallel() -> dict[str, Any]:
+def data_parallel() -> dict[str, Any]:
     """Return the Trainer's arguments that join this process to its Ray Train group."""
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
@@ -332,7 +397,8 @@ def _data_parallel() -> dict[str, Any]:
     }
 
 
-def _join_tracking(settings: dict[str, Any]) -> Tracker | None:
+def join_tracking(settings: dict[str, Any]) -> Tracker | None:
+    """Return a tracker that goes on with the stage's run, or None."""
     if settings["tracking"] is None:
         return None
     tracker = Tracker(TrackerSettings(**settings["tracking"]))
@@ -346,10 +412,29 @@ def _write_record(work: Path, rows: list[dict[str, float]]) -> None:
     metrics = {
         "train_seconds": seconds,
         "validation_seconds": sum(row.get("validation_seconds", 0.0) for row in rows),
-        "events_per_second": sum(r["events_per_second"] * r["seconds"] for r in rows) / seconds,
-        "padding_share": rows[-1]["padding_share"],
     }
+    if learned := [
+        row for row in rows if "loss" in row
+    ]:  # none in a model that is used as it comes
+        events = sum(row["events_per_second"] * row["seconds"] for row in learned)
+        metrics |= {"events_per_second": events / seconds}
+        metrics |= {"padding_share": learned[-1]["padding_share"]}
     if validated := [row for row in rows if "ndcg@10" in row]:  # none in a refit
         best = max(validated, key=lambda row: row["ndcg@10"])
         metrics |= {"best_epoch": best["epoch"], "best_validation_ndcg@10": best["ndcg@10"]}
-    (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(rows)}))
+        metrics |= _stage_epochs(rows, best)
+    (work / RECORD).write_text(json.dumps({"metrics": metrics, "epochs": len(learned)}))
+
+
+def _stage_epochs(rows: list[dict[str, float]], best: dict[str, float]) -> dict[str, float]:
+    """Return how many epochs of each stage led to the best one; nothing for a training without stages.
+
+    Stage two begins from the best epoch of stage one, whose later epochs led nowhere.
+    """
+    if "stage" not in best:
+        return {}
+    first = [row for row in rows if row["stage"] == 1]
+    judged = [row for row in first if "ndcg@10" in row]
+    led = max(judged, key=lambda row: row["ndcg@10"])["epoch"] + 1 if judged else 0.0
+    second = best["epoch"] - len(first) + 1 if best["stage"] == 2 else 0.0
+    return {"stage_1_epochs": led, "stage_2_epochs": second}

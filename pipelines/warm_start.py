@@ -28,7 +28,7 @@ FACTS: Final = "warm_start.json"
 """In a run that started from a bundle: from which, and how its items came."""
 LEARNED_UNTIL: Final = "learned_until"
 """In a bundle's facts: the newest moment it learned from, where the clock is absolute."""
-FREE: Final = frozenset({"training", "dropout"})
+FREE: Final = frozenset({"training", "dropout", "pretrained"})
 """Settings of a model that may change from one training to the next."""
 
 
@@ -48,6 +48,11 @@ def warm_bundle(config: ExperimentConfig, name: str) -> Path | None:
             "changes"
         )
     kind = read_manifest(path)["model"]["kind"]
+    if kind == "recformer":
+        raise ConfigError(
+            f"warm_start: {path} holds a model of kind recformer, which ranks new items by their texts "
+            "without any training; leave warm_start out, and fine-tune it anew from its pre-training"
+        )
     kinds = {model: settings.kind for model, settings in config.models.items()}
     learned = [model for model, settings in config.models.items() if hasattr(settings, "training")]
     if kind not in [kinds[model] for model in learned]:
@@ -78,6 +83,10 @@ def check_warm_start(config: ExperimentConfig, name: str, fold: str, *, refit: b
         if config.warm_start is not None and hasattr(config.models[name], "training"):
             logger.warning("%s starts anew: the bundle of warm_start is of another kind", name)
         return
+    if getattr(config.models[name], "pretrained", None) is not None:
+        raise ConfigError(
+            f"models.{name}.pretrained and warm_start both name the weights to begin with; leave one out"
+        )
     from recsys.bundle import read_config
 
     mine = config.models[name].model_dump(mode="json", exclude=set(FREE))

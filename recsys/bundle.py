@@ -9,11 +9,13 @@
       users.parquet        user_id, row = dense index                            (optional)
       recent/              the newest events of every user, a SequenceStore      (with users)
       seen/                the items of all events of every user, the same       (with users)
+      text/                what places a new item by its texts                   (models that read them)
       index/               item vectors and their search structure               (encoder models)
       playlists/           the lists of those users by their vectors             (by a setting)
 
 Nothing in it is pickled. The version (hash8) is the start of a sha256 over the names and hashes of
-the files, so equal content has equal version. Loading verifies every byte that it then reads.
+the files and over the rules by which it answers (`RULES`), so what answers alike has one version, and
+what does not has another. Loading verifies every byte that it then reads.
 """
 
 from __future__ import annotations
@@ -57,14 +59,16 @@ from recsys.retrieval.index import INDEX_META, VECTORS, Index, load_index
 from recsys.schema import ITEM, USER
 
 FORMAT = "recsys-bundle"
-BUNDLE_VERSION = 2
-"""Raised when a reader of one layout could not use the other; 2 added `seen/`."""
+BUNDLE_VERSION = 3
+"""Raised when a reader of one layout could not use the other; 2 added `seen/`, 3 versions by rules."""
 
 CONFIG, WEIGHTS, ITEMS = "config.yaml", "model.safetensors", "items.parquet"
 POPULARITY, USERS, RECENT, INDEX = "popularity.npy", "users.parquet", "recent", "index"
-SEEN, PLAYLISTS = "seen", "playlists"
+SEEN, PLAYLISTS, TEXT = "seen", "playlists", "text"
 ALWAYS = (CONFIG, WEIGHTS, ITEMS, POPULARITY)
 BASKET_MINUTES, EXCLUDE = "basket_minutes", "exclude"
+RULES = (BASKET_MINUTES, EXCLUDE)
+"""Facts of the manifest that change what is answered."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,12 @@ class Bundle:
     index: Index | None
     popularity: Int64
     playlists: PlaylistIndex | None = None
+
+    @property
+    def text(self) -> Path | None:
+        """Where the bundle has what places a new item by its texts, if it has."""
+        path = self.path / TEXT
+        return path if path.is_dir() else None
 
     @property
     def name(self) -> str:
@@ -138,6 +148,7 @@ def write_bundle(
     info: Mapping[str, Any],
     recent_events: int = 100,
     playlists: PlaylistIndex | None = None,
+    text: Path | None = None,
 ) -> Path:
     """Write `<directory>/<name>@<hash8>/`, whole or not at all, and return its path.
 
@@ -156,6 +167,7 @@ def write_bundle(
             items of a history are left out unless a query says otherwise (`seen` without it).
         recent_events: newest events kept per user for the model to read.
         playlists: the users' lists by their vectors, if they are to be found.
+        text: directory of what places a new item by its texts, taken along as it is.
 
     Raises:
         RecsysError: another process writes into `directory`, or the parts do not fit together.
@@ -177,6 +189,8 @@ def write_bundle(
         if playlists is not None:
             playlists.save(work / PLAYLISTS)
             info = {**info, PLAYLISTS: playlists.facts()}
+        if text is not None:
+            shutil.copytree(text, work / TEXT)
         manifest = _describe(work, name, model, model_config, kept, index, info)
         write_manifest(work, manifest)
         target = directory / f"{name}@{manifest['version']}"
@@ -310,7 +324,7 @@ def _describe(
         "format": FORMAT,
         "bundle_version": BUNDLE_VERSION,
         "name": name,
-        "version": _version(files),
+        "version": _version(files, info),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {"kind": config.kind, "max_length": model.max_length},
         "sizes": sizes,
@@ -324,8 +338,9 @@ def _describe(
     return {**plain, "digest": stable_hash(plain)}
 
 
-def _version(files: Mapping[str, Mapping[str, Any]]) -> str:
+def _version(files: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> str:
     lines = "".join(f"{path} {files[path]['sha256']}\n" for path in sorted(files))
+    lines += "".join(f"{rule} {json.dumps(info.get(rule))}\n" for rule in RULES)
     return hashlib.sha256(lines.encode()).hexdigest()[:8]
 
 
@@ -349,7 +364,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"reads {SCHEMA_VERSION} and {BUNDLE_VERSION}; publish again or use the code it is from"
         )
     digest = manifest.pop("digest", None)
-    if digest != stable_hash(manifest) or manifest["version"] != _version(manifest["files"]):
+    if digest != stable_hash(manifest) or manifest["version"] != _version(
+        manifest["files"], manifest["info"]
+    ):
         raise ArtifactError(f"{file} is damaged or was edited; copy the bundle again")
     return manifest
 

@@ -5,20 +5,23 @@
 `item_to_item` adds up, over the newest known items of the history, the places that the items most like
 them have: sum of 1 / ((1 + age) rank). `popular_in_segment` are the items of most training events among
 those of the history's commonest segment, say its category; `popular` those of all. A list that a rung
-does not fill is filled by the next. Exclusions hold on every rung.
+does not fill is filled by the next. Exclusions hold on every rung, for lists of similar items and for
+continuations as well.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
 from recsys.data.sequences import Int64
-from recsys.recommender import Query, Recommendation, Recommender
+from recsys.decoding import Rules
+from recsys.recommender import Continuation, Continue, Query, Recommendation, Recommender
+from recsys.recommender.resolve import check_k
 from recsys.retrieval.exclusion import Bools, Exclusion, Integers
 from recsys.schema import PAD
 
@@ -56,19 +59,68 @@ class Ladder:
         """
         resolved = self._recommender.resolve(query)
         permitted = self._permitted(resolved.rule, resolved.history.seen)
-        chosen: dict[int, float] = {}
+        chosen, rung = self._choose(resolved.history.items, permitted, query.k)
+        return self._recommender.answer(resolved, chosen, _scores(len(chosen))), rung
+
+    def similar(self, item_ids: Sequence[str], k: int) -> tuple[dict[str, Recommendation], str]:
+        """Return, for every known item id, k items in place of those most like it, and the lowest rung.
+
+        A rung lists what it would for a history of that one item. The item itself is never in its list.
+        """
+        check_k(k)
+        bundle, rule = self._recommender.bundle, Exclusion(blocked=self._recommender.removed)
+        lists: dict[str, Recommendation] = {}
+        lowest = ITEM_TO_ITEM
+        indices = bundle.item_ids.encode(item_ids).astype(np.int64)
+        for name, index in zip(item_ids, indices, strict=True):
+            if index != PAD:
+                own = np.array([index], dtype=np.int64)
+                chosen, rung = self._choose(own, self._permitted(rule, own), k)
+                names = bundle.item_ids.decode(np.array(chosen, dtype=np.int64))
+                lists[name] = Recommendation(names, _scores(len(chosen)))
+                lowest = max(lowest, rung, key=RUNGS.index)
+        return lists, lowest
+
+    def continued(self, request: Continue) -> tuple[Continuation, str]:
+        """Return lists for a continuation and the rung that began them: one for each group.
+
+        The ranked items are dealt to the lists in turn, so that lists share none where there are enough;
+        required items come last. A list that cannot be filled is left out. Nothing here has a
+        probability.
+
+        Raises:
+            DataError: the request is malformed, or its rules leave no list of so many items.
+        """
+        self._recommender.check_continue(request)
+        resolved = self._recommender.resolve(request.query())
+        rules = self._recommender.rules_of(request, resolved)
+        permitted = self._permitted(resolved.rule, resolved.history.seen)
+        permitted[rules.required] = False  # they come by themselves
+        wanted = int(np.count_nonzero(permitted))
+        ranked, rung = self._choose(resolved.history.items, permitted, wanted)
+        groups, lists = request.settings.groups, list[list[int]]()
+        for group in range(groups):
+            own = ranked[group::groups] + [x for g in range(groups) if g != group
+                                           for x in ranked[g::groups]]  # fmt: skip
+            items = _within(own, rules, request.steps)
+            if items is not None and items not in lists:
+                lists.append(items)
+        return self._recommender.continuation(resolved, lists), rung
+
+    def _choose(self, history: Int64, permitted: Bools, k: int) -> tuple[list[int], str]:
+        """Return the first k permitted items of the rungs, each once, and the rung that began."""
+        chosen: dict[int, None] = {}
         first = POPULAR
         for rung in RUNGS:
             before = len(chosen)
-            for item in self._ranked(rung, resolved.history.items):
-                if len(chosen) == query.k:
+            for item in self._ranked(rung, history):
+                if len(chosen) == k:
                     break
                 if permitted[item]:
-                    chosen.setdefault(item, 1 / (1 + len(chosen)))
+                    chosen.setdefault(item)
             if before == 0 and chosen:
                 first = rung
-        answer = self._recommender.answer(resolved, list(chosen), list(chosen.values()))
-        return answer, first
+        return list(chosen), first
 
     def _permitted(self, rule: Exclusion, seen: Integers) -> Bools:
         """Return bool [n_items + 1], which items may be shown."""
@@ -111,3 +163,28 @@ class Ladder:
             return ()
         [(segment, _)] = own.most_common(1)
         return (int(item) for item in self._order if segments[item] == segment)
+
+
+def _scores(number: int) -> list[float]:
+    """Return what stands for the scores of a list: 1 / place."""
+    return [1 / place for place in range(1, number + 1)]
+
+
+def _within(ranked: Sequence[int], rules: Rules, steps: int) -> list[int] | None:
+    """Return the first items that keep the quotas, required ones last; None if they are too few."""
+    required = rules.required.tolist()
+    counts = [Counter(quota.labels[rules.required].tolist()) for quota in rules.quotas]
+    chosen: list[int] = []
+    for item in ranked:
+        if len(chosen) + len(required) == steps:
+            break
+        labels = [int(quota.labels[item]) for quota in rules.quotas]
+        full = (
+            label >= 0 and count[label] >= quota.limit
+            for quota, label, count in zip(rules.quotas, labels, counts, strict=True)
+        )
+        if not any(full):
+            chosen.append(item)
+            for label, count in zip(labels, counts, strict=True):
+                count[label] += 1
+    return [*chosen, *required] if len(chosen) + len(required) == steps else None

@@ -12,7 +12,7 @@ index of the bundle keeps its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +39,8 @@ class NewItem:
         like: known items that it is like, most alike first.
         weights: of those, positive; equal by default.
         vector: item vector of its own, instead of `like`; for models that have vectors.
+        by_text: its place is where the model of the moment puts its attributes, if that reads texts
+            (whoever holds the model gives the vector); `like` is for all others.
     """
 
     item_id: str
@@ -46,6 +48,7 @@ class NewItem:
     like: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
+    by_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,9 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
             if item.vector:
                 vectors[row] = torch.tensor(item.vector)
                 stands_for[n_known + 1 + row] = _nearest(vectors[row], index)
-        plain = type(model).score is EncoderModel.score
         grown = (
             GrownEncoder(model, vectors, stands_for)
-            if plain
+            if model.is_inner_product
             else GrownScorer(model, vectors, stands_for, weights)
         )
         index = _grown_index(index, vectors)
@@ -227,12 +229,6 @@ class GrownEncoder(EncoderModel):
         new = self.get_buffer("vectors")[torch.where(old, 0, items - self.inner.n_items - 1)]
         return torch.where(old[:, None], known, new)
 
-    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
-        """Return what the inner model adds for the items as which these are read, float [B, C]."""
-        stands_for = self.get_buffer("stands_for")
-        some = stands_for if items is None else stands_for[items]
-        return self.inner.beyond_product(self._read(batch), some)
-
     def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
         """See `EncoderModel.lifted`; of known items."""
         return self.inner.lifted(self._read(batch), count)
@@ -250,9 +246,10 @@ class GrownEncoder(EncoderModel):
 
 
 class GrownScorer(GrownEncoder):
-    """The same for a model whose score is more than an inner product: means of its own scores.
+    """The same for a model whose score is more than a product: what is beyond it is a mean, too.
 
-    An item that has a vector instead of `like` has the score of the item it is read as.
+    As both parts are means of known items' with the same weights, so is the score. An item that has a
+    vector of its own has the product with that, and beyond it what the item has that it is read as.
     """
 
     def __init__(
@@ -262,29 +259,21 @@ class GrownScorer(GrownEncoder):
         dense = weights.to_dense()  # [M, n_items + 1]
         bare = dense.sum(1) == 0
         dense[bare, stands_for[inner.n_items + 1 :][bare]] = 1
-        self.like = dense.any(0).nonzero()[:, 0]  # int64 [J]
-        self.shares = dense[:, self.like].T.contiguous()  # [J, M]
+        like = dense.any(0).nonzero()[:, 0]  # int64 [J]
+        self.register_buffer("like", like)
+        self.register_buffer("shares", dense[:, like].T.contiguous())  # [J, M]
 
-    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
-        """See `Model.score`."""
-        batch = self._read(batch)
-        return self._mixed(items, lambda some: self.inner.score(batch, some))
-
-    def score_next(self, state: GenerationState, items: Tensor | None = None) -> Tensor:
-        """See `EncoderModel.score_next`."""
-        return self._mixed(items, lambda some: self.inner.score_next(state, some))
-
-    def _mixed(self, items: Tensor | None, known: Callable[[Tensor | None], Tensor]) -> Tensor:
-        """Return scores [B, C] of any items by a function that has those of known ones."""
-        device = self.get_buffer("vectors").device
-        new = known(self.like.to(device)) @ self.shares.to(device)  # [B, M]
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """See `EncoderModel.beyond_product`."""
+        batch, n = self._read(batch), self.inner.n_items
+        of_like = self.inner.beyond_product(batch, self.get_buffer("like"))  # [B, J]
+        new = of_like @ self.get_buffer("shares")  # [B, M]
         if items is None:
-            return torch.cat([known(None), new], dim=1)
-        n = self.inner.n_items
+            return torch.cat([self.inner.beyond_product(batch), new], dim=1)
         old = items <= n
-        scores = known(torch.where(old, items, PAD))  # [B, C]
-        where = torch.where(old, 0, items - n - 1).expand(len(scores), -1)
-        return torch.where(old, scores, new.gather(1, where))
+        known = self.inner.beyond_product(batch, torch.where(old, items, PAD))  # [B, C]
+        where = torch.where(old, 0, items - n - 1).expand(len(known), -1)
+        return torch.where(old, known, new.gather(1, where))
 
 
 class GrownModel(Model):

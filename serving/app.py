@@ -54,7 +54,10 @@ def create_app(
         reloader.stop()
         service.stop()
 
-    app = FastAPI(title="recsys", version=__version__, lifespan=lifespan)
+    # The framework's own pages load their scripts from the network; `/docs` is a page of ours.
+    app = FastAPI(
+        title="recsys", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.service, app.state.metrics, app.state.settings = None, metrics, settings
     app.add_middleware(Gate, metrics=metrics, log_requests=settings.log_requests)
     if settings.cors:

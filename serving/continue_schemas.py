@@ -12,7 +12,7 @@ from serving.schemas import (
     Diversity,
     HistoryBody,
     ModelVersion,
-    RankedItem,
+    Source,
     Width,
     check_width,
 )
@@ -69,14 +69,23 @@ class ContinueRequest(HistoryBody):
         return self
 
 
+class PlacedItem(BaseModel):
+    """One place of a list that may follow."""
+
+    item_id: str
+    score: float | None = Field(
+        description="The item's log-probability given what comes before it; null as that of the list."
+    )
+    rank: int = Field(description="From 1.")
+    title: str | None = Field(None, description="Present where the catalogue has titles.")
+
+
 class ContinuedListBody(BaseModel):
     """One list that may follow."""
 
-    items: list[RankedItem] = Field(
-        description="In order; the score is the item's log-probability given what comes before it."
-    )
-    log_probability: float
-    score: float = Field(description="The log-probability less penalties.")
+    items: list[PlacedItem] = Field(description="In order.")
+    log_probability: float | None = Field(description="Null where `source` is not the model.")
+    score: float | None = Field(description="The log-probability less penalties.")
     group: int = Field(description="From 1; the first group is not penalised.")
 
 
@@ -85,7 +94,8 @@ class ContinueResponse(BaseModel):
 
     request_id: str
     model: ModelVersion
-    history_source: Literal["request", "bundle", "feature_store", "live_events"]
+    source: Source
+    history_source: Literal["request", "bundle", "feature_store", "live_events", "none"]
     lists: list[ContinuedListBody]
     exact: bool = Field(description="Whether log-probabilities are normalised exactly.")
     unknown: list[str]

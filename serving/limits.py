@@ -21,18 +21,16 @@ log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 1 << 20
 """Bytes of a request body."""
-DOCS: Final = ("/docs", "/redoc")
-"""Pages of the framework, which load their scripts from elsewhere."""
 
 HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-)
-POLICY: Final = (
-    b"content-security-policy",
-    b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    (
+        b"content-security-policy",
+        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
 )
 
 
@@ -80,8 +78,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                policy = () if scope["path"].startswith(DOCS) else (POLICY,)
-                message["headers"] = [*message.get("headers", []), *HEADERS, *policy]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
         try:

@@ -8,7 +8,7 @@ change of the catalogue makes a new one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from recsys.schema import PAD
 from recsys.words import Words
 from serving.ledger import Living
 from serving.schemas import MAX_HISTORY
+from serving.text_places import TextPlaces
 
 Observer = Callable[[str, float], None]
 
@@ -36,10 +37,18 @@ class ServedModel:
         base: the bundle as it was published.
         living: what clients changed in the catalogue.
         observe: told the seconds of each stage of an answer.
+        texts: places items by their texts; made for the bundle by default.
     """
 
-    def __init__(self, base: Bundle, living: Living, observe: Observer | None = None) -> None:
-        grown = grow(base, living.added)
+    def __init__(
+        self,
+        base: Bundle,
+        living: Living,
+        observe: Observer | None = None,
+        texts: TextPlaces | None = None,
+    ) -> None:
+        self.texts = texts or TextPlaces(base)
+        grown = grow(base, self.texts.place(living.added))
         self.base, self.living, self.grown = base, living, grown
         self.bundle = grown.bundle
         self.recommender = Recommender(self.bundle, observe, max_history=MAX_HISTORY)
@@ -59,7 +68,7 @@ class ServedModel:
 
     def with_living(self, living: Living, observe: Observer | None) -> ServedModel:
         """Return the model with another catalogue."""
-        changed = ServedModel(self.base, living, observe)
+        changed = ServedModel(self.base, living, observe, self.texts)
         if "words" in vars(self):
             changed.words = self.words
         return changed
@@ -69,7 +78,7 @@ class ServedModel:
         users = self.base.user_ids
         return users is not None and int(users.encode([user])[0]) >= 0
 
-    def ranked(self, items: list[str], scores: list[float]) -> list[dict[str, Any]]:
+    def ranked(self, items: Sequence[str], scores: Sequence[float | None]) -> list[dict[str, Any]]:
         """Return a list as plain mappings, with titles where there are any."""
         rows: list[dict[str, Any]] = [
             {"item_id": item, "score": score, "rank": rank}

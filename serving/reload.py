@@ -72,6 +72,8 @@ class Reloader:
             if path.name == f"{current.name}@{current.version}":
                 return Reloaded("unchanged")
             stamp = _stamp(path)
+            if path.name == self._service.given_up:  # it loads, but failed at work
+                self._refused, self._service.given_up = stamp, None
             if stamp == self._refused and not again:
                 return Reloaded("refused", "it was refused before")
             try:

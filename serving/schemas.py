@@ -223,16 +223,20 @@ class RankedItem(BaseModel):
     title: str | None = Field(None, description="Present where the catalogue has titles.")
 
 
+Source = Annotated[
+    Literal["model", "item_to_item", "popular_in_segment", "popular"],
+    Field(description="What made the list: the model, or what stands in for one that failed."),
+]
+
+
 class RecommendResponse(BaseModel):
     """A ranked list and what had to be done to make it."""
 
     request_id: str = Field(description="Name of this answer; events may refer to it.")
     model: ModelVersion
     strategy: str
-    source: Literal["model", "item_to_item", "popular_in_segment", "popular"] = Field(
-        description="What made the list: the model, or what stands in for one that failed."
-    )
-    history_source: Literal["request", "bundle", "feature_store", "live_events"] = Field(
+    source: Source
+    history_source: Literal["request", "bundle", "feature_store", "live_events", "none"] = Field(
         description="Where the history comes from; live events are in all but the first."
     )
     items: list[RankedItem]
@@ -259,6 +263,7 @@ class SimilarResponse(BaseModel):
 
     request_id: str
     model: ModelVersion
+    source: Source
     lists: list[SimilarList]
     unknown: list[str]
 

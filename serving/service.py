@@ -71,6 +71,8 @@ class Service:
         self.draining = False
         self.building = threading.Lock()
         """Held by who makes a model that will take the place of the current one."""
+        self.given_up: str | None = None
+        """The directory name of a bundle whose model failed and gave way to the one before."""
         self._previous: ServedModel | None = None
         self._answered = self._failures = 0
         self._stages: dict[str, float] = {}
@@ -129,6 +131,7 @@ class Service:
         with self.building:
             model = load_model(path, self._living(), self.observe)
             self._previous, self._answered, self._failures = self.model, 0, 0
+            self.given_up = None
             self._swap(model)
         return model
 
@@ -151,6 +154,10 @@ class Service:
             self.ledger.remove_item(item_id)
             self.renew_catalogue()
 
+    def is_deleted(self, user: str) -> bool:
+        """Tell whether a user was deleted: then its list is none that is found."""
+        return self.ledger is not None and self.ledger.is_deleted(user)
+
     def observe(self, stage: str, seconds: float) -> None:
         """Record a stage of the batch at work; called in the worker's thread."""
         self.metrics.observe_stage(stage, seconds)
@@ -172,41 +179,46 @@ class Service:
         are made item by item by one search for all that are asked alike.
         """
         model, self._stages = self.model, {}
-        queries = [r for r in requests if isinstance(r, Query)]
-        alike = [(r.items, r.k) for r in requests if isinstance(r, SimilarRequest)]
-        found = iter(model.recommender.similar_batch(alike))
-        longer = [r for r in requests if isinstance(r, Continue)]
-        continued = iter(model.recommender.continue_lists(longer))
-        lists_like = [r for r in requests if isinstance(r, SimilarPlaylists)]
-        like_lists = iter(model.recommender.similar_playlists(lists_like))
-        songs = [r for r in requests if isinstance(r, PlaylistsForSong)]
-        for_songs = iter(model.recommender.playlists_for_song(songs))
         try:
-            lists = model.recommender.recommend(queries)
+            found = self._by_model(model, requests)
         except DataError:
             raise
         except Exception as error:
             if len(requests) > 1:
                 raise  # the worker asks again for each alone
             self._failed(model, error)
-            answer, rung = model.ladder.answer(queries[0])
-            return [Answer(answer, model, rung)]
-        self._answered += len(queries)
-        stages, ranked = dict(self._stages), iter(lists)
-        answers: list[Answer] = []
+            if (below := _from_below(model, requests[0])) is None:
+                raise
+            return [Answer(*below)]
+        self._answered += len(requests)
+        return [Answer(one, model, MODEL, dict(self._stages)) for one in found]
+
+    def _by_model(self, model: ServedModel, requests: Sequence[Asked]) -> list[Found]:
+        """Return what the model finds for each request; a part of it that nobody asks need not work."""
+        alike = [(r.items, r.k) for r in requests if isinstance(r, SimilarRequest)]
+        likenesses = iter(model.recommender.similar_batch(alike) if alike else [])
+        longer = [r for r in requests if isinstance(r, Continue)]
+        continued = iter(model.recommender.continue_lists(longer) if longer else [])
+        lists_like = [r for r in requests if isinstance(r, SimilarPlaylists)]
+        like_lists = iter(model.recommender.similar_playlists(lists_like) if lists_like else [])
+        songs = [r for r in requests if isinstance(r, PlaylistsForSong)]
+        for_songs = iter(model.recommender.playlists_for_song(songs) if songs else [])
+        queries = [r for r in requests if isinstance(r, Query)]
+        ranked = iter(model.recommender.recommend(queries) if queries else [])
+        found: list[Found] = []
         for request in requests:
             match request:
                 case Query():
-                    answers.append(Answer(next(ranked), model, MODEL, stages))
+                    found.append(next(ranked))
                 case Continue():
-                    answers.append(Answer(next(continued), model, MODEL, stages))
+                    found.append(next(continued))
                 case SimilarPlaylists():
-                    answers.append(Answer(next(like_lists), model, MODEL, stages))
+                    found.append(next(like_lists))
                 case PlaylistsForSong():
-                    answers.append(Answer(next(for_songs), model, MODEL, stages))
+                    found.append(next(for_songs))
                 case SimilarRequest():
-                    answers.append(Answer(next(found), model, MODEL, stages))
-        return answers
+                    found.append(next(likenesses))
+        return found
 
     def _failed(self, model: ServedModel, error: Exception) -> None:
         """Note that a model failed; one that is new gives way to the one before it."""
@@ -218,6 +230,7 @@ class Service:
             return
         self._previous = None
         if self.model is model:
+            self.given_up = model.base.path.name
             self._swap(previous)
             self.metrics.loads.labels("rolled_back").inc()
             log.error("the model before answers again", extra={"model": previous.label})
@@ -252,3 +265,18 @@ class Service:
             failed=lambda name: self.metrics.push_failures.inc(),
         )
         return reader, writer
+
+
+def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel, str] | None:
+    """Return what the ladder finds where the model failed, with the rung; None for playlists as a whole."""
+    found: Found
+    match request:
+        case Query():
+            found, rung = model.ladder.answer(request)
+        case Continue():
+            found, rung = model.ladder.continued(request)
+        case SimilarRequest():
+            found, rung = model.ladder.similar(request.items, request.k)
+        case _:
+            return None
+    return found, model, rung

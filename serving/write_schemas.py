@@ -126,8 +126,11 @@ class ItemResponse(BaseModel):
     """Where the item stands now."""
 
     item_id: str
-    placed_by: Literal["like", "vector", "words", "model"] = Field(
-        description="`model`: the published model knows the item itself."
+    placed_by: Literal["like", "vector", "text", "words", "model"] = Field(
+        description=(
+            "`text`: the model has read its texts; `words`: items with the same words decided; `model`: "
+            "the published model knows the item itself."
+        )
     )
     like: list[str] = Field(description="Items that it is recommended like, most alike first.")
     unknown: list[str] = Field(description="Ids in `like` that the catalogue does not hold.")

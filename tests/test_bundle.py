@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tiny_bundle import N_ITEMS, events, fitted, items_frame, make_bundle, users_frame
 
+import recsys.bundle
 from recsys.bundle import load_bundle, newest
 from recsys.config import IndexConfig, SASRecConfig
 from recsys.data.batches import batch_from_lists
@@ -117,6 +119,15 @@ def test_version_is_a_function_of_the_content(tmp_path: Path, original: Path) ->
     assert fewer.name != original.name
 
 
+def test_another_rule_is_another_version_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    """A champion must not change because a candidate of the same weights was published."""
+    seen = make_bundle(tmp_path, info={"exclude": "seen"})
+    none = make_bundle(tmp_path, info={"exclude": "none"})
+    minutes = make_bundle(tmp_path, info={"exclude": "none", "basket_minutes": 5.0})
+    assert len({seen, none, minutes}) == 3
+    assert [load_bundle(path).exclude for path in (seen, none, minutes)] == ["seen", "none", "none"]
+
+
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_one_flipped_byte_is_refused_and_the_file_named(copy: Path, name: str, place: str) -> None:
@@ -147,6 +158,12 @@ def reseal(bundle: Path, **changes: object) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
+def version_of(bundle: Path, files: dict[str, Any]) -> str:
+    """Return the version that a bundle of these files has."""
+    info = json.loads((bundle / "manifest.json").read_text())["info"]
+    return recsys.bundle._version(files, info)
+
+
 @pytest.mark.parametrize("key", ["schema_version", "bundle_version"])
 def test_other_versions_are_refused(copy: Path, key: str) -> None:
     reseal(copy, **{key: 99})
@@ -171,9 +188,7 @@ def test_a_file_left_out_of_the_manifest_is_refused(copy: Path) -> None:
     reseal(copy, files=files)
     with pytest.raises(ArtifactError, match=r"manifest.json is damaged"):
         load_bundle(copy)  # the version does not fit
-    import recsys.bundle
-
-    reseal(copy, files=files, version=recsys.bundle._version(files))
+    reseal(copy, files=files, version=version_of(copy, files))
     with pytest.raises(ArtifactError, match=r"vectors.npy is not listed"):
         load_bundle(copy)
 
@@ -182,8 +197,6 @@ def test_a_file_left_out_of_the_manifest_is_refused(copy: Path) -> None:
     "config", ["kind: oracle\n", "kind: sasrec\nwidth: 8\nsecret: 1\n", "- 1\n"]
 )
 def test_unknown_models_are_refused(tmp_path: Path, config: str) -> None:
-    import recsys.bundle
-
     bundle = make_bundle(tmp_path)
     (bundle / "config.yaml").write_text(config)
     files = json.loads((bundle / "manifest.json").read_text())["files"]
@@ -191,7 +204,7 @@ def test_unknown_models_are_refused(tmp_path: Path, config: str) -> None:
         "bytes": len(config),
         "sha256": recsys.bundle.file_hash(bundle / "config.yaml"),
     }
-    reseal(bundle, files=files, version=recsys.bundle._version(files))
+    reseal(bundle, files=files, version=version_of(bundle, files))
     with pytest.raises(ArtifactError, match=r"config.yaml: model kind .* is not known"):
         load_bundle(bundle)
 
@@ -256,6 +269,7 @@ def test_users_are_optional(tmp_path: Path) -> None:
 FRESH = """
 import sys
 from pathlib import Path
+from typing import Any
 from recsys.bundle import load_bundle
 from recsys.recommender import Query, Recommender
 bundle = load_bundle(Path(sys.argv[1]))

@@ -169,7 +169,7 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"deep": DEEP | {"dim": 3, "heads": 1}}},
             "models.deep.dim: unknown key. Allowed for kind sasrec: baskets, block, blocks, "
-            "dropout, ffn, heads, kind, max_length, normalise, positions, training, width.",
+            "dropout, ffn, heads, kind, max_length, normalise, positions, text, training, width.",
         ),
         (
             {"models": {"deep": DEEP | {"training": {"loss": {"knd": 1}}}}},
@@ -189,7 +189,7 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"flat": {"history": 3}}},
             "models.flat.kind: missing; add one of pop, own_pop, markov, lag_markov, item_knn, "
-            "sasrec, tisasrec, unirec, seq2seq, set",
+            "bag_of_tokens, text_vectors, sasrec, tisasrec, unirec, seq2seq, set, recformer",
         ),
         (
             {"split": {"kind": "leave_on_out"}},
@@ -198,7 +198,7 @@ DEEP = {"kind": "sasrec"}
         ),
         (
             {"split": {"n": 3}},
-            "split.n: unknown key. Allowed for kind global_time: kind, test, test_from, "
+            "split.n: unknown key. Allowed for kind global_time: cold_items, kind, test, test_from, "
             "validation, validation_from.",
         ),
         (

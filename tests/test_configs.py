@@ -14,11 +14,22 @@ from rich.console import Console
 
 from pipelines.stages import run_experiment
 from recsys.bundle import load_bundle
-from recsys.config import ExperimentConfig, RayConfig, dump_config, load_config, parse_config
+from recsys.config import (
+    ExperimentConfig,
+    RayConfig,
+    RecformerConfig,
+    dump_config,
+    load_config,
+    load_pretrain_config,
+    parse_config,
+    parse_pretrain_config,
+)
 from recsys.data.catalogue import find_preset
 from recsys.published import find_bundle
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+PRETRAININGS = ("recformer_base", "recformer_pretrain")
+FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = [path for path in FILES if path.stem not in PRETRAININGS]
 NAMES = [path.stem for path in CONFIGS]
 
 
@@ -58,9 +69,30 @@ def test_its_preset_exists_and_its_clock_fits_the_split(path: Path) -> None:
 def test_it_measures_what_the_house_reports(path: Path) -> None:
     config = load_config(path)
     assert 10 in config.evaluation.ks, "HR@10 and NDCG@10 are the figures of every table"
-    assert {"pop", "markov", "sasrec"} <= config.models.keys()
+    learned = any(hasattr(model, "training") for model in config.models.values())
+    floors = learned and not path.stem.startswith("continuation")
+    assert {"pop", "markov", *(["sasrec"] if floors else [])} <= config.models.keys()
     baseline = config.evaluation.baseline
     assert baseline is None or baseline in config.models
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+def test_a_pretraining_loads_and_its_domains_exist(name: str) -> None:
+    [path] = [path for path in FILES if path.stem == name]
+    config = load_pretrain_config(path)
+    assert config.name == name
+    for domain in config.domains:
+        assert path.parents[1] / domain in FILES
+    again = parse_pretrain_config(yaml.safe_load(dump_config(config)))
+    assert again == config
+
+
+def test_what_is_tuned_has_the_shape_of_what_was_pretrained() -> None:
+    by_name = {path.stem: path for path in FILES}
+    encoder = load_pretrain_config(by_name["recformer_pretrain"]).encoder
+    for name in ("recformer_scientific", "recformer_zero_shot"):
+        model = load_config(by_name[name]).models["recformer"]
+        assert isinstance(model, RecformerConfig) and model.encoder == encoder
 
 
 def test_the_names_are_all_different() -> None:
@@ -85,7 +117,8 @@ demo's."""
 RUN = [
     path
     for path in CONFIGS
-    if not path.stem.startswith(("unirec", "playlists")) or path.stem in LEARNED
+    if not path.stem.startswith(("unirec", "playlists", "continuation", "30music_"))
+    or path.stem in LEARNED
 ]
 """The others mean data that another configuration means as well."""
 

@@ -21,19 +21,21 @@ from recsys.config import (
     UniRecConfig,
     VotesConfig,
 )
-from recsys.growth import NewItem, grow
+from recsys.data.batches import batch_from_lists
+from recsys.growth import GrownScorer, NewItem, grow
 from recsys.models import EncoderModel
 from recsys.models.unirec import UniRec
-from recsys.recommender import Query, Recommender
+from recsys.recommender import Query, Recommender, SearchSettings
 
 SASREC = SASRecConfig(width=8, heads=2, blocks=1, max_length=6)
+UNIREC = UniRecConfig(width=8, heads=2, blocks=1, max_length=6, global_weight=20.0)
 HISTORY = ["i05", "i09", "i12"]
 LIKE_TWO = NewItem("new", {"title": "A new one"}, like=("i07", "i20"), weights=(3.0, 1.0))
 
 
 @pytest.fixture(
     scope="module",
-    params=[SASREC, MarkovConfig(), LagMarkovConfig(), ItemKNNConfig(), PopularityConfig()],
+    params=[SASREC, UNIREC, MarkovConfig(), LagMarkovConfig(), ItemKNNConfig(), PopularityConfig()],
     ids=lambda c: c.kind,
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
@@ -155,3 +157,52 @@ def test_events_before_the_history_are_excluded_and_not_read(tmp_path: Path) -> 
     assert longer.items == [item for item in plain.items if item not in ("i01", "i02")]
     assert longer.unknown == []
     assert window.items == [item for item in plain.items if item != "i02"]
+
+
+def test_what_is_beyond_the_product_stays_in_a_grown_bundle(tmp_path: Path) -> None:
+    """UniRec's global term: lists and continuations of the grown bundle go by the whole score."""
+    bundle = load_bundle(make_bundle(tmp_path, UNIREC))
+    own = NewItem("own", vector=tuple(np.linspace(-1, 1, 8).tolist()))
+    grown = grow(bundle, [LIKE_TWO, own]).bundle
+    assert isinstance(grown.model, GrownScorer) and not grown.model.is_inner_product
+    assert isinstance(bundle.model, EncoderModel)
+    indices = bundle.item_ids.encode(HISTORY).tolist()
+    batch = batch_from_lists([indices], [[0] * 3], 6, [[0, 1, 2]])
+    with torch.no_grad():
+        known, new = bundle.model.score(batch), grown.model.score(batch)
+        beyond = grown.model.beyond_product(batch)
+        rows = torch.tensor([[41, 7, 42, 20]])
+        torch.testing.assert_close(grown.model.beyond_product(batch, rows), beyond[:, rows[0]])
+        torch.testing.assert_close(grown.model.beyond_product(batch, rows[0]), beyond[:, rows[0]])
+        torch.testing.assert_close(new[:, 1:41], known[:, 1:])
+        torch.testing.assert_close(new[:, 41], 0.75 * known[:, 7] + 0.25 * known[:, 20])
+        state = grown.model.start(batch)
+        torch.testing.assert_close(grown.model.score_next(state), new)
+    assert (beyond[:, 1:] > 0).all(), "the term is there to be lost"
+    whole = dict(enumerate(new[0].tolist()))
+    assert scores(grown, HISTORY)["new"] == pytest.approx(whole[41], rel=1e-4)
+    assert scores(grown, HISTORY)["own"] == pytest.approx(whole[42], rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["mmr", "dpp"])
+def test_pools_to_be_reranked_go_by_the_whole_score(tmp_path: Path, strategy: str) -> None:
+    """With a pool of five the product alone would choose others than the score does."""
+    bundle = load_bundle(make_bundle(tmp_path, UNIREC))
+    assert bundle.index is not None and isinstance(bundle.model, EncoderModel)
+    best = Recommender(bundle).recommend([Query(history=HISTORY, k=5)])[0]
+    settings = SearchSettings(groups=1, beams=1, candidates=5, diversity=0.5)
+    asked = Query(history=HISTORY, k=5, strategy=strategy, settings=settings)  # type: ignore[arg-type]
+    [found] = Recommender(bundle).recommend([asked])
+    assert set(found.items) == set(best.items)
+    assert dict(zip(found.items, found.scores, strict=True)) == pytest.approx(
+        dict(zip(best.items, best.scores, strict=True)), rel=1e-5
+    )
+    with torch.no_grad():
+        batch = batch_from_lists(
+            [bundle.item_ids.encode(HISTORY).tolist()], [[0] * 3], 6, [[0, 1, 2]]
+        )
+        product = bundle.model.encode_sequences(batch) @ bundle.model.encode_items().T
+    seen = bundle.item_ids.encode(HISTORY).tolist()
+    product[:, [0, *seen]] = -torch.inf
+    by_product = set(bundle.item_ids.decode(product[0].topk(5).indices.numpy()))
+    assert by_product != set(best.items), "the term decides here"

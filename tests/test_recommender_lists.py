@@ -61,11 +61,12 @@ def test_continuations_are_lists_with_their_log_probabilities(recommender: Recom
         assert len(set(one.items)) == 5
         assert not set(one.items) & set(HISTORY)
         assert one.gains == pytest.approx(gains_by_hand(HISTORY, one.items), abs=1e-4)
-        assert one.log_probability == pytest.approx(sum(one.gains))
+        assert one.log_probability is not None and one.score is not None
+        assert one.log_probability == pytest.approx(sum(filter(None, one.gains)))
         assert one.score <= one.log_probability + 1e-9
         if one.group == 1:
             assert one.score == pytest.approx(one.log_probability)
-    by_group = [[one.score for one in answer.lists if one.group == g] for g in (1, 2, 3)]
+    by_group = [[one.score or 0.0 for one in answer.lists if one.group == g] for g in (1, 2, 3)]
     assert all(scores == sorted(scores, reverse=True) for scores in by_group)
     assert len({frozenset(one.items) for one in answer.lists}) == 6
 
@@ -78,6 +79,7 @@ def test_the_best_list_of_a_wide_beam_beats_the_greedy_one(recommender: Recommen
         )[0].lists[0]
         for b in (1, 40)
     )
+    assert wide.log_probability is not None and greedy.log_probability is not None
     assert wide.log_probability >= greedy.log_probability
 
 

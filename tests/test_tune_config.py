@@ -21,7 +21,8 @@ LR = {"log_uniform": [1e-4, 1e-2]}
 
 
 def parse(space: dict[str, Any], **tune: Any) -> Any:
-    models = {"pop": {"kind": "pop"}, "sasrec": {"kind": "sasrec"}}
+    again = {"kind": "seq2seq", "task": "reconstruct"}
+    models = {"pop": {"kind": "pop"}, "sasrec": {"kind": "sasrec"}, "again": again}
     raw = {"name": "x", "data": {"events": ["a.csv"]}, "models": models}
     return parse_config({**raw, "tune": {"space": space, **tune}})
 
@@ -53,6 +54,7 @@ def test_a_space_of_every_kind_of_values() -> None:
         ),
         ({"sasrecc": {"width": {"choice": [8]}}}, r"no model 'sasrecc'; did you mean 'sasrec'"),
         ({"pop": {"kind": {"choice": ["pop"]}}}, r"kind pop is counted.*only learned models"),
+        ({"again": {"training.lr": LR}}, r"task is reconstruct.*with task: continue or both"),
         ({"sasrec": {"width": {}}}, r"exactly one of uniform.*got none"),
         ({"sasrec": {"width": {"choice": [8], "integers": [1, 2]}}}, r"got integers, choice"),
         ({"sasrec": {"dropout": {"uniform": [0.5, 0.1]}}}, r"0\.5 must be below 0\.1"),

@@ -34,9 +34,12 @@ from recsys.config.experiment import (
 from recsys.config.file import (
     dump_config,
     load_config,
+    load_pretrain_config,
     parse_config,
+    parse_pretrain_config,
 )
 from recsys.config.models import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LagMarkovConfig,
     MarkovConfig,
@@ -44,6 +47,7 @@ from recsys.config.models import (
     OwnPopularityConfig,
     PopularityConfig,
     SASRecConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
     VotesConfig,
@@ -52,9 +56,18 @@ from recsys.config.playlists import (
     Seq2SeqConfig,
     SetModelConfig,
 )
+from recsys.config.pretrain import PretrainConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import (
     Section,
 )
+from recsys.config.text import (
+    ItemVectors,
+    TextConfig,
+    TextItems,
+    TextVotes,
+)
+from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.training import (
     LossConfig,
     TrainingConfig,
@@ -67,6 +80,7 @@ from recsys.config.tune import (
 )
 
 __all__ = [
+    "BagOfTokensConfig",
     "ContinuationSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -77,6 +91,7 @@ __all__ = [
     "GlobalTimeSplit",
     "IndexConfig",
     "ItemKNNConfig",
+    "ItemVectors",
     "LagMarkovConfig",
     "LastNSplit",
     "LeaveOneOutSplit",
@@ -88,16 +103,23 @@ __all__ = [
     "OrderTestConfig",
     "OwnPopularityConfig",
     "PopularityConfig",
+    "PretrainConfig",
     "ProblemRules",
     "PublishConfig",
     "Range",
     "RayConfig",
+    "RecformerConfig",
     "RollingSplit",
     "SASRecConfig",
     "Section",
     "Seq2SeqConfig",
     "SetModelConfig",
     "SplitConfig",
+    "TextConfig",
+    "TextEncoderConfig",
+    "TextItems",
+    "TextVectorsConfig",
+    "TextVotes",
     "TiSASRecConfig",
     "TrackingConfig",
     "TrainingConfig",
@@ -108,6 +130,8 @@ __all__ = [
     "check_clock",
     "dump_config",
     "load_config",
+    "load_pretrain_config",
     "parse_config",
+    "parse_pretrain_config",
     "setting_of",
 ]

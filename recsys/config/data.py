@@ -89,7 +89,15 @@ class DataConfig(Section):
     filters: FilterConfig = FilterConfig()
 
 
-class GlobalTimeSplit(Section):
+class _Split(Section):
+    """What every split may have."""
+
+    cold_items: float = Field(0.0, ge=0, lt=1)
+    """Share of the items (a seeded choice) whose events before the test are dropped, so that no model can
+    learn of them: how well are new items found? Not with rolling folds."""
+
+
+class GlobalTimeSplit(_Split):
     """Cut all users at the same moments; the honest default where the clock is absolute."""
 
     kind: Literal["global_time"] = "global_time"
@@ -102,20 +110,20 @@ class GlobalTimeSplit(Section):
     validation_from: Moment = None
 
 
-class LeaveOneOutSplit(Section):
+class LeaveOneOutSplit(_Split):
     """Each user's last target tests, the one before validates. Leaks across users' futures."""
 
     kind: Literal["leave_one_out"] = "leave_one_out"
 
 
-class LastNSplit(Section):
+class LastNSplit(_Split):
     """Each user's last n targets test, the n before validate."""
 
     kind: Literal["last_n"] = "last_n"
     n: int = Field(1, ge=1)
 
 
-class RollingSplit(Section):
+class RollingSplit(_Split):
     """Several global-time folds: train before, test the window after, move on."""
 
     kind: Literal["rolling"] = "rolling"
@@ -124,7 +132,7 @@ class RollingSplit(Section):
     """Share of events in one window; the last fold ends with the data."""
 
 
-class ContinuationSplit(Section):
+class ContinuationSplit(_Split):
     """Hide a part of some lists; the rest of the list is what must be found."""
 
     kind: Literal["continuation"] = "continuation"

@@ -10,7 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
 from recsys.config.models import ModelConfig
 from recsys.config.probes import ProbeConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import NAME, Count, Section
+from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
 
 
@@ -23,6 +25,12 @@ def _without_repeats(values: list[Any]) -> list[Any]:
 
 Guard = Annotated[str, Field(pattern=r"^(hr|recall|ndcg|mrr|map|precision)@[1-9][0-9]*$")]
 """An accuracy metric with its cut-off, such as `ndcg@10`."""
+
+
+def _anchored(model: ModelConfig) -> ModelConfig:
+    if isinstance(model, RecformerConfig) and model.pretrained is not None:
+        return model.model_copy(update={"pretrained": model.pretrained.absolute()})
+    return model
 
 
 class FeaturesConfig(Section):
@@ -75,6 +83,9 @@ class EvaluationConfig(Section):
     level: float = Field(0.95, gt=0, lt=1)
     head_share: float = Field(0.2, gt=0, lt=1)
     """The most popular share of items is `head`, the rest with training events `tail`."""
+    among_cold: bool = False
+    """Also rank the targets whose items have no training events among such items alone: the slice
+    `item cold, among cold`."""
     baseline: str | None = None
     """Model that all others are tested against; by default all pairs."""
     splits: Annotated[
@@ -183,6 +194,8 @@ class ExperimentConfig(Section):
     that left are gone, new ones begin where the items around them, or of like texts, stand. Settings but
     those of training and dropout must be the bundle's; set fewer epochs for an update."""
     features: FeaturesConfig = FeaturesConfig()
+    text: TextConfig = TextConfig()
+    """The items' sentences, made where a model reads texts."""
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     order_test: OrderTestConfig | None = None
@@ -206,7 +219,10 @@ class ExperimentConfig(Section):
         a directory of its own.
         """
         warm = None if self.warm_start is None else self.warm_start.absolute()
-        return self.model_copy(update={"output": self.output.absolute(), "warm_start": warm})
+        models = {name: _anchored(model) for name, model in self.models.items()}
+        return self.model_copy(
+            update={"output": self.output.absolute(), "warm_start": warm, "models": models}
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentConfig:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from recsys.config.experiment import ExperimentConfig
+from recsys.config.pretrain import PretrainConfig
 from recsys.config.problems import explain
+from recsys.config.section import Section
 from recsys.errors import ConfigError
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no stubs
@@ -34,6 +38,16 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no stubs
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Return the validated experiment of a YAML file, with `key.sub=value` overrides applied."""
+    return parse_config(_read(path, overrides), str(path))
+
+
+def load_pretrain_config(path: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Return the validated pre-training of a YAML file, with `key.sub=value` overrides applied."""
+    return parse_pretrain_config(_read(path, overrides), str(path))
+
+
+def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the mapping of a YAML file with the overrides applied."""
     if not path.is_file():
         raise ConfigError(_why_no_file(path))
     try:
@@ -44,15 +58,24 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(raw).__name__}")
     for override in overrides:
         _apply_override(raw, override)
-    return parse_config(raw, str(path))
+    return raw
 
 
 def parse_config(raw: dict[str, Any], source: str = "configuration") -> ExperimentConfig:
     """Validate a plain mapping; `ConfigError` lists every problem with its place."""
+    return _validated(ExperimentConfig, raw, source)
+
+
+def parse_pretrain_config(raw: dict[str, Any], source: str = "configuration") -> PretrainConfig:
+    """Validate a plain mapping; `ConfigError` lists every problem with its place."""
+    return _validated(PretrainConfig, raw, source)
+
+
+def _validated(section: type[AnySection], raw: dict[str, Any], source: str) -> AnySection:
     try:
-        return ExperimentConfig.model_validate(raw)
+        return section.model_validate(raw)
     except ValidationError as error:
-        lines = explain(ExperimentConfig, error)
+        lines = explain(section, error)
         raise ConfigError("\n".join([f"{source} is not valid:", *lines])) from None
 
 

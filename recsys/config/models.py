@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from recsys.config.playlists import Seq2SeqConfig, SetModelConfig
+from recsys.config.recformer import RecformerConfig
 from recsys.config.section import Section
+from recsys.config.text import ItemVectors, TextItems, TextVotes
+from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.training import SET_OBJECTIVES, TrainingConfig
 
 
@@ -79,14 +83,58 @@ class LagMarkovConfig(Section):
 
 
 class ItemKNNConfig(Section):
-    """Cosine item-to-item neighbours over users, weighted by the age of the history event."""
+    """Item-to-item neighbours by common users or by order, weighted by the age of the history event."""
 
     kind: Literal["item_knn"] = "item_knn"
     neighbours: int = Field(100, ge=1)
     history: int = Field(50, ge=1)
     shrinkage: float = Field(10.0, ge=0)
+    pairs: Literal["users", "following"] = "users"
+    """What makes items alike: the same users had them, or the one followed the other."""
+    reach: int = Field(50, ge=1)
+    """`following`: training events up to this far apart make a pair, each 1 / distance^`fading`."""
+    fading: float = Field(0.5, ge=0)
     decay: float = Field(1.0, gt=0, le=1)
     """Weight of each step into the past."""
+    text: TextVotes | None = None
+    """Items of alike texts are neighbours, too: those without a single event as well."""
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
+
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
+
+
+class BagOfTokensConfig(Section):
+    """Likeness of an item's tokens, weighted by how rare they are, to those of the history."""
+
+    kind: Literal["bag_of_tokens"] = "bag_of_tokens"
+    history: int = Field(20, ge=1)
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step into the past."""
+    needs_sentences: ClassVar[bool] = True
+
+
+class TextVectorsConfig(Section):
+    """Likeness of an item's text vector to the mean of the history's; nothing is learned."""
+
+    kind: Literal["text_vectors"] = "text_vectors"
+    vectors: ItemVectors = ItemVectors()
+    history: int = Field(20, ge=1)
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step into the past."""
+
+    @property
+    def item_vectors(self) -> ItemVectors:
+        """The text vectors that it reads."""
+        return self.vectors
+
+    places_texts: ClassVar[bool] = True
 
 
 Baskets = Literal["ordered", "set"]
@@ -124,13 +172,27 @@ class SASRecConfig(Section):
     baskets: Baskets = "ordered"
     """`set`: events of one basket share a position and see one another; needs objective next_basket or
     next_basket_set."""
+    text: TextItems | None = None
+    """Items have what is written about them, beside or instead of a vector of their own."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> SASRecConfig:
+        if self.text is not None:
+            self.text.check(self.width)
         _check_heads(self.width, self.heads)
         _check_baskets(self.baskets, self.training)
         return self
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
+
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
 
 
 class TiSASRecConfig(Section):
@@ -259,12 +321,16 @@ class UniRecConfig(Section):
     """Rare items are read (`both`: and scored) as made of their neighbours, more and more in training."""
     item_bias: bool = False
     """Every item has a score of its own beside the likeness."""
+    text: TextItems | None = None
+    """As in `sasrec`."""
     votes: VotesConfig | None = None
     """Neighbours score, too, re-scored on the shortlist; not in the paper."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> UniRecConfig:
+        if self.text is not None:
+            self.text.check(self.width)
         _check_heads(self.width * (2 if self.block == "mixture" else 1), self.heads)
         _check_baskets(self.baskets, self.training)
         if self.training.objective in SET_OBJECTIVES:
@@ -294,6 +360,11 @@ class UniRecConfig(Section):
         """Whether training needs the neighbours of the items."""
         return self.item_enhancement or self.inject_tail != "off"
 
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
+
 
 ModelConfig = Annotated[
     PopularityConfig
@@ -301,10 +372,13 @@ ModelConfig = Annotated[
     | MarkovConfig
     | LagMarkovConfig
     | ItemKNNConfig
+    | BagOfTokensConfig
+    | TextVectorsConfig
     | SASRecConfig
     | TiSASRecConfig
     | UniRecConfig
     | Seq2SeqConfig
-    | SetModelConfig,
+    | SetModelConfig
+    | RecformerConfig,
     Field(discriminator="kind"),
 ]

@@ -66,6 +66,9 @@ class TrainingConfig(Section):
     """How a learned model is fitted."""
 
     epochs: int = Field(30, ge=1)
+    users: float = Field(1.0, gt=0, le=1)
+    """Share of the users, drawn by the seed, whose events are learned from and validate: how good is
+    the model where there are few? All users are tested."""
     batch_size: int = Field(128, ge=1)
     """Sequences per step and process."""
     windows: Literal["last", "all"] = "all"

@@ -111,6 +111,11 @@ def check_tune(tune: TuneConfig, models: Mapping[str, Any]) -> Iterator[str]:
                 f"tune.space.{name}: kind {models[name].kind} is counted in one pass and has no epochs "
                 "to search over; only learned models can be tuned"
             )
+        elif getattr(models[name], "task", None) == "reconstruct":
+            yield (
+                f"tune.space.{name}: task is reconstruct, which learns nothing that validation could rank; "
+                "search with task: continue or both"
+            )
         elif not tune.space.get(name):
             yield f"tune.models: {name!r} has no settings in tune.space"
         else:

@@ -76,6 +76,7 @@ def clean_events(
             typed = typed.with_columns(fraction.alias(times.FRACTION))
         bad = bad | seconds.is_null()
         if data.clock == "absolute":
+            _check_unit(raw[TIMESTAMP], seconds, data, file)
             bad = bad | (seconds > limit).fill_null(False)
     if POSITION in raw.columns:
         typed = typed.with_columns(_integers(raw[POSITION]).alias(POSITION))
@@ -193,6 +194,29 @@ def _bad_times(raw: pl.DataFrame, bad: pl.Series, data: DataConfig, file: str) -
     """Return the finding, with a word on what the bad times look like."""
     rows = bad_rows(raw, bad, file)
     return Finding(int(bad.sum()), data.on_problem.bad_times, rows, _time_hint(rows, data))
+
+
+def _check_unit(raw: pl.Series, seconds: pl.Series, data: DataConfig, file: str) -> None:
+    """Refuse times that all lie long ago where they make sense in another unit.
+
+    Too large a unit gives times of 1970, which no rule of single rows can tell from true ones.
+    """
+    newest = seconds.max()
+    if not isinstance(newest, int) or newest >= times.OLDEST or data.time_format is not None:
+        return
+    number = raw.cast(pl.Float64, strict=False).drop_nulls()
+    low, high = number.min(), number.max()
+    if not isinstance(low, float) or not isinstance(high, float):
+        return
+    unit = times.guess_unit(low, high)
+    if unit is not None and unit != data.time_unit:
+        factor = times.PER_SECOND[unit]
+        raise DataError(
+            f"{file}: read in data.time_unit={data.time_unit}, all its times lie before 1980, the newest "
+            f"on {times.show(newest)}; in {unit} they go from {times.show(int(low // factor))} to "
+            f"{times.show(int(high // factor))}. Set data.time_unit={unit}, or data.clock=relative if "
+            "they are no moments"
+        )
 
 
 def _time_hint(rows: tuple[BadRow, ...], data: DataConfig) -> str:

@@ -12,7 +12,17 @@ from recsys.errors import ConfigError, DataError
 from recsys.schema import EVENT_COLUMNS, ITEM, TIMESTAMP, USER
 
 _SOUGHT = {
-    USER: ("user", "userid", "customer", "session", "reviewer", "list", "playlist", "account"),
+    USER: (
+        "user",
+        "userid",
+        "customer",
+        "session",
+        "reviewer",
+        "list",
+        "playlist",
+        "pid",
+        "account",
+    ),
     ITEM: (
         "item",
         "itemid",

@@ -147,6 +147,18 @@ def gap_spread(gaps: Float64, user: Int32, n_users: int) -> Float64:
     return spread
 
 
+def training_spread(store: SequenceStore, split: Split) -> Float64:
+    """Return the standard deviation of each user's training gaps in seconds, float64 [U].
+
+    NaN where a user has fewer than two, or where the data have no times.
+    """
+    if store.timestamps is None:
+        return np.full(store.n_users, np.nan)
+    gaps, user, at = _gaps(np.asarray(store.timestamps), store.offsets)
+    inside = at < split.train_end[user]
+    return gap_spread(gaps[inside], user[inside], store.n_users)
+
+
 def frequency_curve(counts: Int64) -> dict[str, Any]:
     """Return training events by rank of the item (thinned to points even in the logarithm), and the
     shares of all training events that the most frequent 1, 10 and 20 % of the trained items have.

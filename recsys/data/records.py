@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -18,6 +19,8 @@ from recsys.errors import DataError
 ROW = "row"
 """Name of the column that holds the 0-based row of the file (later: of the whole input)."""
 
+MOST, SHOWN = 3, 80
+"""Malformed records named, and characters of each shown."""
 _JSON_SAMPLE = 1000
 """Lines of a JSON Lines file that tell which keys it has."""
 
@@ -93,11 +96,40 @@ def _malformed(block: Block, path: Path, form: Format, error: object) -> str:
             _json_object(line, path, block.first_row + n + 1)
     last = block.first_line + block.data.count(b"\n") - 1
     reason = str(error).splitlines()[0]
+    found = _bad_records(block, path, form)
+    if found:
+        reason = "".join(f"\n  {line}" for line in found) + "\n "
     return (
         f"{path}: lines {block.first_line} to {last} are not well-formed {form.kind}: {reason}. "
         "No record may have more fields than the header; in CSV a field with a comma, a quote or "
         'a line end is put in quotes and its own quotes are doubled ("")'
     )
+
+
+def _bad_records(block: Block, path: Path, form: Format) -> list[str]:
+    """Return where the first records of a block are that no header of this file fits, in words."""
+    if form.kind == "jsonl":
+        return []
+    width = len(read_header(path, form))
+    text = io.StringIO(block.data.decode("utf-8", "replace"), newline="")
+    if form.kind == "csv":
+        reader = csv.reader(text, delimiter=delimiter(form), strict=True)
+    else:
+        reader = csv.reader(text, delimiter=delimiter(form), quoting=csv.QUOTE_NONE)
+    found: list[str] = []
+    begin = 0
+    try:
+        for record in reader:
+            line, begin = block.first_line + begin, reader.line_num
+            if len(record) > width:
+                shown = delimiter(form).join(record)[:SHOWN]
+                found.append(f"line {line}: {len(record)} fields instead of {width}: {shown!r}")
+            if len(found) == MOST:
+                break
+    except csv.Error as error:
+        begin_line = block.first_line + begin
+        found.append(f"the record that begins in line {begin_line}: {error}")
+    return found
 
 
 def _json_object(line: bytes, path: Path, row: int) -> dict[str, object]:

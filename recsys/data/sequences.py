@@ -11,13 +11,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import ArtifactError
 from recsys.schema import SplitName
+
+if TYPE_CHECKING:
+    from recsys.data.token_store import TokenStore
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -163,10 +166,19 @@ class Split:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model may learn from: the store, cut at the end of every user's training events."""
+    """What a model may learn from: the store, cut at the end of every user's training events.
+
+    Attributes:
+        store: all events.
+        train_end: int64 [U], where each user's training events end.
+        sentences: of the catalogue's items, for models that read them.
+        item_vectors: float32 [n_items + 1, D], of the items' texts, for models that read them.
+    """
 
     store: SequenceStore
     train_end: Int64
+    sentences: TokenStore | None = None
+    item_vectors: npt.NDArray[np.float32] | None = None
 
     @property
     def lengths(self) -> Int64:

@@ -133,6 +133,11 @@ def check_split(split: SplitConfig, clock: Clock, has_baskets: bool = False) -> 
             f"split: {split.folds} folds of {split.window} and a window to validate the first leave "
             "nothing to train on; (folds + 1) * window must be below 1"
         )
+    if isinstance(split, RollingSplit) and split.cold_items:
+        raise ConfigError(
+            "split.cold_items drops the events before the test, which in rolling folds are another "
+            "fold's test; use another split.kind"
+        )
     if isinstance(split, ContinuationSplit) and split.hide == "random" and has_baskets:
         raise ConfigError(
             "split.hide random would tear baskets apart; use hide: last, or leave the baskets out"

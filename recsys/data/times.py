@@ -19,6 +19,9 @@ PER_SECOND: Final[dict[str, int]] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10*
 FUTURE_SLACK: Final = 86_400
 """A time counts as future when it is more than a day ahead: clocks and zones differ."""
 
+OLDEST: Final = 315_532_800
+"""1980: what a log of events is hardly older than."""
+
 FRACTION: Final = "fraction"
 """Column of the nanoseconds after the whole second, Int32; not there where all times are whole.
 
@@ -182,7 +185,7 @@ def moment(value: str | float, unit: str, key: str) -> int:
 
 def guess_unit(low: float, high: float) -> str | None:
     """Return the unit in which a range of numbers lies between 1980 and 2100, or None."""
-    first, last = 315_532_800, 4_102_444_800
+    first, last = OLDEST, 4_102_444_800
     for unit, factor in PER_SECOND.items():
         if first * factor <= low and high <= last * factor:
             return unit

@@ -147,10 +147,10 @@ class _Search:
                 grown.queries.append(state.query[torch.from_numpy(home)])
             if step + 1 == self.steps or np.isneginf(grown.score).all():
                 break
-            rows = home.reshape(n, width)[np.arange(n)[:, None], parents].ravel()
-            state = self.model.step(*self._moved(state, rows, grown))
-            home = np.arange(n * width)
-            self.scout.follow((np.arange(n)[:, None] * width + parents).ravel())
+            rows = home.reshape(n, width)[np.arange(n)[:, None], parents]
+            rows, items, home = _distinct(rows, grown)
+            state = self.model.step(*self._moved(state, rows, items))
+            self.scout.follow(rows)
         return self._lists(grown, first)
 
     def _open(self, gains: Float32, shortlist: Shortlist, grown: _Lists) -> Float32:
@@ -230,11 +230,11 @@ class _Search:
         return parent
 
     def _moved(
-        self, state: GenerationState, rows: Int64, grown: _Lists
+        self, state: GenerationState, rows: Int64, items: Int64
     ) -> tuple[GenerationState, Tensor]:
         device = state.query.device
-        items = torch.from_numpy(grown.items[:, :, -1].reshape(-1).copy()).to(device)
-        return state.select(torch.from_numpy(rows).to(device)), items
+        chosen = torch.from_numpy(items).to(device)
+        return state.select(torch.from_numpy(rows).to(device)), chosen
 
     def _lists(self, grown: _Lists, first: Int64) -> Lists:
         n, width, _ = grown.items.shape
@@ -252,6 +252,29 @@ class _Search:
         items = np.where(np.isneginf(score)[:, :, None], PAD, items)
         gains = np.where(items == PAD, 0.0, gains)
         return Lists(items, gains, score, self.settings.groups, first, self.exact)
+
+
+def _distinct(parents: Int64, grown: _Lists) -> tuple[Int64, Int64, Int64]:
+    """Return `(parent [R'], item [R'], home [R])`: the distinct lists of all requests, and which each is.
+
+    Groups often agree for a while, and what a model makes of equal lists is equal: it is asked once. Every
+    request has as many rows as the one with most distinct lists, repeats of its first where it has fewer.
+    `parents` int64 [N, B] are rows of the state that the lists come from.
+    """
+    dead, items = np.isneginf(grown.score), grown.items[:, :, -1]
+    parents = np.where(dead, parents[:, :1], parents)
+    items = np.where(dead, items[:, :1], items)
+    key = parents * (int(items.max(initial=0)) + 1) + items  # [N, B]
+    row, order = np.arange(len(key))[:, None], np.argsort(key, axis=1, kind="stable")
+    ranked = key[row, order]
+    new = np.concatenate([np.zeros_like(dead[:, :1]), ranked[:, 1:] != ranked[:, :-1]], axis=1)
+    which = np.empty_like(key)
+    which[row, order] = np.cumsum(new, axis=1)  # [N, B] which of its request's distinct lists
+    most = int(which.max(initial=0)) + 1
+    shape = (len(key), most)
+    from_, chosen = (np.broadcast_to(x[:, :1], shape).copy() for x in (parents, items))
+    from_[row, which], chosen[row, which] = parents, items
+    return from_.ravel(), chosen.ravel(), (row * most + which).ravel()
 
 
 def _best_first(shortlist: Shortlist, lists: int) -> Int64:

@@ -14,6 +14,8 @@ from recsys.evaluation.metrics import Float64
 from recsys.schema import PAD
 
 UInt64 = npt.NDArray[np.uint64]
+SHORT = 64
+"""Candidates that are sorted as they are."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def _largest(values: Float64, k: int) -> Int64:
     What `topk_rows` does for a few short rows, without what that costs before it begins.
     """
     n, width = values.shape
+    if width <= SHORT:
+        return np.argsort(-values, axis=1, kind="stable")[:, :k]
     limit = np.partition(values, width - k, axis=1)[:, width - k, None]
     keep = values >= limit
     if np.count_nonzero(keep) > n * k:  # more values equal the k-th than there is room for

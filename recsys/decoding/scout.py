@@ -1,6 +1,7 @@
 """Finds the candidates of every list's next place and their log-probabilities.
 
-Shapes: N requests, R = N * B lists, C candidates, V items.
+Shapes: N requests, R = N * B lists, R' <= R rows of the state, one for each distinct list (all requests
+have equally many), C candidates, V items.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor
 
 from recsys.data.sequences import Int64
-from recsys.decoding.normaliser import Estimate, estimate_of
+from recsys.decoding.normaliser import NO_WINDOWS, Estimate, estimate_of
 from recsys.decoding.rules import Rules
 from recsys.decoding.settings import SearchSettings
-from recsys.decoding.shortlist import Catalogue, Closed, Float32, Shortlist
-from recsys.models.generation import GenerationState
+from recsys.decoding.shortlist import Buffer, Catalogue, Closed, Float32, Shortlist
+from recsys.models.generation import GenerationState, ReencodedState
 from recsys.schema import PAD
 
 WIDER = 4
@@ -30,6 +31,10 @@ class Found:
 
     shortlist: Shortlist
     gains: Float32
+
+    def select(self, rows: Int64) -> Found:
+        """Return the candidates of these rows."""
+        return Found(self.shortlist.select(rows), self.gains[rows])
 
 
 class Scout:
@@ -62,9 +67,10 @@ class Scout:
         self.always = _always(rules, settings)  # [N, Q]
         self.kept: Shortlist | None = None
         self.pool: Tensor | None = (
-            None  # vectors of all candidates of the last search [N, l * C, D]
+            None  # vectors of all candidates of the last search [N, l * C, D], of l rows a request
         )
-        self.origin = np.zeros(0, dtype=np.int64)  # which of its l lists each list's come from [R]
+        self.origin = np.zeros(0, dtype=np.int64)  # which of its l rows each row's come from [R']
+        self.buffer = Buffer()
         self.outside: Tensor | None = None
         self.estimate: Estimate | None = None
         if normalise and not self.all_scores:
@@ -72,21 +78,25 @@ class Scout:
             self.closed_items = _padded(self.closed.forbidden)  # [N, X]
 
     def look(self, state: GenerationState, step: int, home: Int64) -> Found:
-        """Return what may come next; list i stands at row `home[i]` of the state."""
+        """Return what may come next [R, C]; list i stands at row `home[i]` of the state."""
+        kept = self.kept
         if self.all_scores:
             return self._look_at_all(state, home)
-        kept = self.kept
         if kept is None or (step % self.settings.refresh == 0 and not kept.complete):
-            return self._look_anew(state, home)
-        return self._normalised(state, kept.rescored(self._rescore(state, kept)))
+            found = self._look_anew(state)
+        else:
+            found = self._normalised(state, kept.rescored(self._rescore(state, kept)))
+        return found.select(home)
 
     def wider(self, state: GenerationState, home: Int64) -> Found:
         """Look again, for more candidates: the rules leave too few of those found."""
         self.k = min(self.k * WIDER, self.most)
-        return self._look_at_all(state, home) if self.all_scores else self._look_anew(state, home)
+        if self.all_scores:
+            return self._look_at_all(state, home)
+        return self._look_anew(state).select(home)
 
     def follow(self, rows: Int64) -> None:
-        """Give every list the candidates of the list `rows` int64 [R] that it comes from."""
+        """Give every row the candidates of the row `rows` int64 [R'] of the state that it comes from."""
         if self.kept is not None:
             self.kept = self.kept.select(rows)
             self.origin = self.origin[rows]
@@ -94,33 +104,38 @@ class Scout:
             self.outside = self.outside[torch.from_numpy(rows)]
 
     def _look_at_all(self, state: GenerationState, home: Int64) -> Found:
-        lists = len(state) // max(1, self.n)
-        items, scores, log_z = self.catalogue.search_all(state, self.closed, lists, self.k)
-        shortlist = self._with_always(state, items, scores, lists)
+        """Score everything, for a plain product only where a list stands: other rows are repeats."""
+        requests = np.arange(len(state)) // max(1, len(state) // max(1, self.n))
+        if self.catalogue.table is not None:
+            used, home = np.unique(home, return_inverse=True)
+            state = ReencodedState(state.query[torch.from_numpy(used)], NO_WINDOWS)
+            requests = requests[used]
+        items, scores, log_z = self.catalogue.search_all(
+            state, self.closed, requests, self.k, self.buffer
+        )
+        shortlist = self._with_always(state, items, scores, requests)
         gains = (shortlist.scores - log_z.numpy()[:, None]).astype(np.float32)
-        return Found(shortlist.select(home), gains[home])
+        return Found(shortlist, gains).select(home)
 
-    def _look_anew(self, state: GenerationState, home: Int64) -> Found:
+    def _look_anew(self, state: GenerationState) -> Found:
         lists = len(state) // max(1, self.n)
         items, scores = self.catalogue.search(state, self.closed, lists, self.k)
-        self.kept = self._with_always(state, items, scores, lists)
+        requests = np.arange(len(state)) // max(1, lists)
+        self.kept = self._with_always(state, items, scores, requests)
         if self.estimate is not None:
             closed = np.repeat(self.closed_items, lists, axis=0)
             known = np.concatenate([self.kept.known, closed], axis=1)
             self.outside = self.estimate.outside(known)
         found = self._normalised(state, self.kept)
-        self.kept = self.kept.select(home)
-        self.origin, self.pool = home % lists, None
+        self.origin, self.pool = np.arange(len(state)) % lists, None
         if self.catalogue.table is not None and self.settings.refresh > 1:
             every = torch.from_numpy(found.shortlist.known.reshape(-1))
             pool = self.catalogue.table.index_select(0, every)
             self.pool = pool.view(self.n, -1, pool.shape[1])
-        if self.outside is not None:
-            self.outside = self.outside[torch.from_numpy(home)]
-        return Found(self.kept, found.gains[home])
+        return found
 
     def _rescore(self, state: GenerationState, kept: Shortlist) -> Float32:
-        """Return the logits of the candidates float32 [R, C] at this step.
+        """Return the logits of the candidates float32 [R', C] at this step.
 
         Vectors were gathered when the candidates were found. All lists of a request are multiplied with
         all of them, which is cheaper than to keep vectors in the order of the lists.
@@ -136,11 +151,11 @@ class Scout:
         return found
 
     def _with_always(
-        self, state: GenerationState, items: Tensor, scores: Tensor, lists: int
+        self, state: GenerationState, items: Tensor, scores: Tensor, requests: Int64
     ) -> Shortlist:
         """Add what has to be among the candidates, whatever its score."""
         if self.always.shape[1]:
-            extra = np.repeat(self.always, lists, axis=0)
+            extra = self.always[requests]
             logits = self.catalogue.rescore(state, extra)
             logits = logits.masked_fill(torch.from_numpy(extra == PAD), -torch.inf)
             items = torch.cat([items, torch.from_numpy(extra)], dim=1)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.data.sequences import Int32, Int64
 from recsys.errors import ArtifactError
 from recsys.evaluation.intervals import user_means
 from recsys.evaluation.metrics import Float64, Key, target_metric
 from recsys.evaluation.targets_file import ORDER, flat, order_column, read_columns
+
+MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number with well mixed bits, so that sums of different items differ."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class UserValues:
     Attributes:
         user: int32 [U], ascending.
         value: float64 [U], the mean over the user's targets.
-        targets: hash of the targets that were ranked; only equal ones can be compared.
+        targets: hash of the targets that were ranked, and the rule of exclusion they were ranked by
+            where it is known; only equal ones can be compared.
         n_targets: how many.
     """
 
@@ -63,11 +69,21 @@ def read_user_ranks(path: Path) -> UserRanks:
     Raises:
         ArtifactError: the file is missing or damaged.
     """
-    table = read_columns(path, ("target", "user", "n_relevant", "ranks", ORDER))
-    user, index = flat(table, "user"), flat(table, "target")
-    digest = hashlib.sha256(index.tobytes() + user.tobytes()).hexdigest()
-    offsets = np.concatenate([[0], np.cumsum(flat(table, "n_relevant"))]).astype(np.int64)
+    table = read_columns(path, ("target", "user", "n_relevant", "items", "ranks", ORDER))
+    user, index, count = (flat(table, name) for name in ("user", "target", "n_relevant"))
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    relevant = _sums(flat(table, "items").astype(np.uint64) * MIXER, offsets)
+    parts = (index, user, count, relevant)
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     return UserRanks(user, offsets, flat(table, "ranks"), digest, order_column(table))
+
+
+def _sums(values: npt.NDArray[np.uint64], offsets: Int64) -> npt.NDArray[np.uint64]:
+    """Return the sum of each target's values, uint64 [T]: the same in whatever order its items stand."""
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+    return np.asarray(
+        running[offsets[1:]] - running[offsets[:-1]]
+    )  # wraps around, which is as good
 
 
 def user_values(path: Path, key: Key) -> UserValues:
@@ -92,8 +108,8 @@ def differences(one: UserValues, other: UserValues) -> Float64:
     """
     if one.targets != other.targets:
         raise ArtifactError(
-            "the two were evaluated on different targets, so their users cannot be paired; evaluate "
-            "both with the same data, split and exclusion"
+            "the two were evaluated on different targets or by different rules of exclusion, so their "
+            "users cannot be paired; evaluate both with the same data, split and evaluation.exclude"
         )
     return np.asarray(one.value - other.value, dtype=np.float64)
 

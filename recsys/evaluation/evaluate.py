@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 import torch
 
 from recsys.config import EvaluationConfig
-from recsys.data.sequences import Int32, Int64, SequenceStore, Split
+from recsys.data.sequences import Int32, Int64, SequenceStore, Split, Targets
 from recsys.evaluation.beyond import (
     Float32,
     coverage,
@@ -29,9 +29,11 @@ from recsys.evaluation.ranking import Progress, rank_targets
 from recsys.evaluation.slices import slice_targets
 from recsys.evaluation.targets_file import targets_path, write_targets
 from recsys.models.contract import Model
-from recsys.schema import SplitName
+from recsys.schema import PAD, SplitName
 
 logger = logging.getLogger(__name__)
+
+AMONG_COLD: Final = "item cold, among cold"
 
 
 class MetricRow(TypedDict):
@@ -109,7 +111,44 @@ def evaluate_model(
             *(name, ground.split_name, ranked.forbidden, what, ranked.dropped, ranked.n_targets),
         )
     write_targets(targets_path(directory, name, ground.split_name), ranked)
-    return metric_rows(name, ranked, ground)
+    rows = metric_rows(name, ranked, ground)
+    if config.among_cold:
+        among = rank_among_cold(name, model, ground, device)
+        write_targets(targets_path(directory, f"{name}.among-cold", ground.split_name), among)
+        rows += cold_rows(name, among, ground)
+    return rows
+
+
+def rank_among_cold(
+    name: str, model: Model, ground: Ground, device: torch.device | str | None = None
+) -> RankedTargets:
+    """Rank the targets all of whose items are cold among the cold items alone."""
+    cold = ground.item_counts == 0
+    cold[PAD] = False
+    targets = ground.split.targets(ground.split_name)
+    seen = np.append(0, np.cumsum(~cold[ground.store.items]))  # warm events up to each place
+    chosen = seen[targets.end] == seen[targets.start]
+    some = Targets(targets.user[chosen], targets.start[chosen], targets.end[chosen])
+    length = max(ground.config.list_length, *ground.config.ks)
+    return rank_targets(
+        model,
+        ground.store,
+        some,
+        ground.config,
+        list_length=length,
+        device=device,
+        name=name,
+        among=cold,
+    )
+
+
+def cold_rows(name: str, among: RankedTargets, ground: Ground) -> list[MetricRow]:
+    """Return the accuracy of cold targets that were ranked among cold items."""
+    if not len(among):
+        return []
+    columns = target_metrics(among.ranks, among.offsets, ground.config.ks)
+    values = np.stack(list(columns.values()), axis=1)
+    return _slice_rows(name, AMONG_COLD, list(columns), values, among.user, ground)
 
 
 def metric_rows(name: str, ranked: RankedTargets, ground: Ground) -> list[MetricRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -66,7 +67,36 @@ def values_of(choice: RunChoice, key: Key) -> UserValues:
     """Return a run's metric by user; `ArtifactError` says what is missing."""
     path = choice.targets
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _values(path, stamp, key)
+    found = _values(path, stamp, key)
+    return replace(found, targets=f"{found.targets} {rule_of(choice.report)}")
+
+
+def judges(choice: RunChoice, info: Mapping[str, Any]) -> bool:
+    """Return whether a measurement is of a bundle's run, by the rule of exclusion the bundle answers by.
+
+    Args:
+        choice: the measurement.
+        info: the facts in the bundle's manifest.
+    """
+    made = choice.report.manifest.get("evaluation")
+    exclude = made.get("exclude", "seen") if isinstance(made, dict) else "seen"
+    directory = choice.directory
+    return (
+        directory is not None
+        and directory.name == info.get("run")
+        and exclude == info.get("exclude", "seen")
+    )
+
+
+def rule_of(report: Report) -> str:
+    """Return by what rule a report's lists left items out, as text; empty in a report of older code.
+
+    Figures by different rules answer different questions, even where the targets are the same.
+    """
+    made = report.manifest.get("evaluation")
+    if not isinstance(made, dict):
+        return ""
+    return f"exclude {made.get('exclude')}, repeats {made.get('repeats')}"
 
 
 @lru_cache(maxsize=24)

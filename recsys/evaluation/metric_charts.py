@@ -24,7 +24,7 @@ from recsys.evaluation.svg.axis import linear, logarithmic
 Row = Mapping[str, Any]
 CURVES: Final = ("ndcg", "hr", "recall", "mrr")
 BEYOND: Final = ("coverage", "ild", "novelty", "gini")
-SLICE_ORDER: Final = ("all", "history", "item", "user")
+SLICE_ORDER: Final = ("all", "history", "item", "user", "gaps")
 
 
 def curves(rows: Sequence[Row]) -> list[Figure]:

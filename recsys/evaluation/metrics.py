@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -177,6 +178,13 @@ def next_recall(ranks: Float64, offsets: Int64, order: Int32, k: int) -> Float64
     places = Places.of(ranks, offsets)
     found = places.total((places.place <= k) & (order < k))
     return _share(found, np.minimum(places.n_relevant, k))
+
+
+BY_TARGET: Final = (
+    *("ndcg", "hr", "recall", "mrr", "map", "precision", "r_precision"),
+    *("clicks", "next_hr", "next_recall"),
+)
+"""Metrics with a value for every target, so that two models can be paired by user."""
 
 
 def target_metrics(

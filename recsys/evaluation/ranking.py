@@ -44,6 +44,7 @@ def rank_targets(
     device: torch.device | str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> RankedTargets:
     """Rank the whole catalogue for every target and return where its relevant items stand.
 
@@ -63,6 +64,7 @@ def rank_targets(
         device: where to score; where the model is, by default.
         name: how errors call the model.
         progress: called after every block.
+        among: bool [n_items + 1]; only these items are permitted. All by default.
 
     Raises:
         DataError: a score is NaN or infinite; the message names model and target.
@@ -76,10 +78,13 @@ def rank_targets(
     workers = block_workers(len(parts), place)
     scorer = _Scorer(model, store, targets, place, name or type(model).__name__, step, workers)
     exclusion = Exclusion.from_setting(evaluation.exclude)
+    others = None if among is None else torch.from_numpy(~among).to(place)
 
     def rank(part: slice) -> _Block:
         with scorer.scores(part) as scores:
             exclusion.mask_(scores, Histories.of_targets(store, targets, part))
+            if others is not None:
+                scores.masked_fill_(others, -torch.inf)
             return _rank_block(scores, store, targets, part, evaluation.repeats, length)
 
     blocks = []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.sequences import Int64, SequenceStore, Split
+from recsys.data.profile import Float64, training_spread
+from recsys.data.sequences import Int32, Int64, SequenceStore, Split
 from recsys.evaluation.ranked import RankedTargets
 
 Bools = npt.NDArray[np.bool_]
 
 HISTORY_BINS = 4
+FIFTHS = 5
 
 
 def slice_targets(
@@ -25,6 +27,9 @@ def slice_targets(
       their median). Head are the `head_share` most frequent of the items with training events (and
       those as frequent as the last of them), cold have none.
     - `user seen`, `user unseen`: users with and without training events.
+    - `gaps 1/5` (most even) to `gaps 5/5` (most irregular): fifths of the users by the standard
+      deviation of their training gaps (equal fifths merge); those with fewer than two gaps are in none,
+      and without times nobody is in any.
     """
     trained = (split.train_end - store.offsets[:-1])[ranked.user] > 0
     slices = {
@@ -33,6 +38,7 @@ def slice_targets(
         **frequency_classes(ranked, item_counts, head_share),
         "user seen": trained,
         "user unseen": ~trained,
+        **gap_fifths(training_spread(store, split), ranked.user),
     }
     return {name: inside for name, inside in slices.items() if inside.any()}
 
@@ -50,6 +56,25 @@ def history_bins(lengths: Int64) -> dict[str, Bools]:
         name = f"history {first}" if first == last else f"history {first}-{last}"
         bins[name] = (lengths >= first) & (lengths <= last)
     return bins
+
+
+def gap_fifths(spread: Float64, user: Int32) -> dict[str, Bools]:
+    """Cut targets by how irregular their users' gaps are, at the fifths of those users.
+
+    Args:
+        spread: float64 [U], NaN where unknown.
+        user: int32 [T], whose targets they are.
+    """
+    known = spread[np.unique(user)]
+    known = known[~np.isnan(known)]
+    if len(known) == 0:
+        return {}
+    limits = np.unique(np.quantile(known, np.arange(1, FIFTHS + 1) / FIFTHS, method="lower"))
+    mine = spread[user]
+    place = np.searchsorted(limits, mine)  # a user at a limit belongs below it
+    return {
+        f"gaps {i + 1}/{len(limits)}": (place == i) & ~np.isnan(mine) for i in range(len(limits))
+    }
 
 
 def frequency_classes(

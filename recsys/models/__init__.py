@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from recsys.config import (
+    BagOfTokensConfig,
     ItemKNNConfig,
     LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     Seq2SeqConfig,
     SetModelConfig,
+    TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
 )
@@ -43,6 +46,14 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.item_knn import ItemKNN
 
             return ItemKNN(config, n_items)
+        case BagOfTokensConfig():
+            from recsys.models.bag_of_tokens import BagOfTokens
+
+            return BagOfTokens(config, n_items)
+        case TextVectorsConfig():
+            from recsys.models.text_vectors import TextVectors
+
+            return TextVectors(config, n_items)
         case SASRecConfig():
             from recsys.models.sasrec import SASRec
 
@@ -63,3 +74,7 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.sets.model import SetModel
 
             return SetModel(config, n_items)
+        case RecformerConfig():
+            from recsys.models.recformer.model import Recformer
+
+            return Recformer(config, n_items)

@@ -1,4 +1,4 @@
-"""Item-kNN: items that the same users had, by cosine similarity."""
+"""Item-kNN: items that the same users had, or had one after the other, by cosine similarity."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from recsys.config import ItemKNNConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
+from recsys.models.following import FollowingPairs
+from recsys.models.text_votes import text_votes, vectors_of
 from recsys.models.votes import keep_votes, vote_scores
 
 BLOCK_PAIRS = 8_000_000
@@ -25,8 +27,16 @@ class ItemKNN(CountingModel):
 
         sim(j, i) = n_ij / (sqrt(n_i n_j) + shrinkage)
 
-    for the `neighbours` items i != j most similar to j (ties by item index), else 0. Items without a
-    vote follow strictly below all others, by popularity (negative scores).
+    or, with `pairs: following`, n_ji instead of n_ij: over all pairs of a user's training events in which i
+    comes d <= `reach` places after j, the sum of d^-fading;
+
+    for the `neighbours` items i != j most similar to j (ties by item index), else 0. With texts, to this
+    is added, for the items i != j of the most alike texts,
+
+        weight * max(0, cos(t_j, t_i))^power
+
+    so that an item without events has votes, too. Items without a vote follow strictly below all others,
+    by popularity (negative scores).
     """
 
     indptr: Tensor  # int64 [V + 2]
@@ -40,6 +50,7 @@ class ItemKNN(CountingModel):
         self.neighbours = config.neighbours
         self.shrinkage = config.shrinkage
         self.decay = config.decay
+        self.config = config
         keep_votes(self, None, np.zeros(n_items + 1, dtype=np.int64))
 
     def fit(self, data: TrainingData) -> None:
@@ -51,11 +62,18 @@ class ItemKNN(CountingModel):
         by_item = has.T.tocsr()  # [V + 1, U]
         norm = np.sqrt(np.diff(by_item.indptr))  # [V + 1]
         step = max(1, BLOCK_PAIRS // (self.n_items + 1))
+        starts = range(0, self.n_items + 1, step)
+        if self.config.pairs == "following":
+            pairs = FollowingPairs(data, self.config.reach, self.config.fading)
+            common = (pairs.of_items(start, start + step) for start in starts)
+        else:
+            common = (sparse.coo_array(by_item[start : start + step] @ has) for start in starts)
         blocks = [
-            self._nearest(sparse.coo_array(by_item[start : start + step] @ has), start, norm)
-            for start in range(0, self.n_items + 1, step)
+            self._nearest(part, start, norm) for start, part in zip(starts, common, strict=True)
         ]
         matrix = sparse.vstack(blocks, format="csr")
+        if self.config.text is not None:
+            matrix = sparse.csr_array(matrix + text_votes(self.config.text, vectors_of(data)))
         keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
     def _nearest(
@@ -64,7 +82,7 @@ class ItemKNN(CountingModel):
         start: int,
         norm: np.ndarray[tuple[int], np.dtype[np.float64]],
     ) -> sparse.csr_array:
-        """Return the nearest neighbours of items `start:`, from their common users with all items."""
+        """Return the nearest neighbours of items `start:`, from what they have in common with all items."""
         row, column = common.row, common.col
         similarity = common.data / (norm[row + start] * norm[column] + self.shrinkage)
         other = row + start != column

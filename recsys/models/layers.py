@@ -12,15 +12,22 @@ TILE = 512
 """Places whose inner layer is computed together where memory is reused."""
 
 
-def draw_weights(model: nn.Module, item_table: nn.Embedding) -> None:
-    """Draw every table and linear map from N(0, 0.02^2); biases, and the PAD vector, become zero."""
+def draw_weights(model: nn.Module) -> None:
+    """Draw every table and linear map from N(0, 0.02^2); biases, and vectors of PAD, become zero."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+    zero_padding(model)
+
+
+def zero_padding(model: nn.Module) -> None:
+    """Set the vectors of PAD in all tables of items to zero."""
     with torch.no_grad():
-        item_table.weight[PAD].zero_()
+        for module in model.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx == PAD:
+                module.weight[PAD].zero_()
 
 
 def causal_segment_mask(segments: Tensor, steps: Tensor | None = None) -> Tensor:

@@ -23,10 +23,10 @@ from recsys.config import SASRecConfig
 from recsys.data.batches import SequenceBatch
 from recsys.models.contract import EncoderModel
 from recsys.models.generation import GenerationState, Windows
+from recsys.models.item_table import TextItemTable, item_table
 from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask, draw_weights
 from recsys.models.order import mean_of_newest_basket, newest_places, order_of
-from recsys.schema import PAD
 
 
 class SASRec(EncoderModel):
@@ -38,7 +38,7 @@ class SASRec(EncoderModel):
         self.normalise = config.normalise
         self.temperature = config.training.loss.temperature
         self.reads_baskets = config.baskets == "set"
-        self.item_table = nn.Embedding(n_items + 1, config.width, padding_idx=PAD)
+        self.item_table = item_table(config.text, n_items, config.width)
         self.position_table = (
             nn.Embedding(config.max_length, config.width) if config.positions == "learned" else None
         )
@@ -49,7 +49,7 @@ class SASRec(EncoderModel):
         )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        draw_weights(self, self.item_table)
+        draw_weights(self)
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""
@@ -104,6 +104,12 @@ class SASRec(EncoderModel):
         """Return rows of the item table, float [C, D]."""
         table = self.item_table.weight if items is None else self.item_table(items)
         return F.normalize(table, dim=-1) if self.normalise else table
+
+    def encode_texts(self, vectors: Tensor) -> Tensor:
+        """Return item vectors float [M, D] of new items by their text vectors [M, W]."""
+        assert isinstance(self.item_table, TextItemTable)
+        made = self.item_table.of_texts(vectors)
+        return F.normalize(made, dim=-1) if self.normalise else made
 
     def start(self, batch: SequenceBatch, gap: float | None = None) -> GenerationState:
         """See `EncoderModel.start`. Keys and values of the histories are computed once, for all lists.

@@ -64,7 +64,7 @@ class TiSASRec(EncoderModel):
         self.blocks = nn.ModuleList(IntervalBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        draw_weights(self, self.item_table)
+        draw_weights(self)
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """Return a query vector for every place, float [R, L, D]."""

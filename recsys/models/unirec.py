@@ -33,7 +33,8 @@ from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
 from recsys.models.enhancement import ItemEnhancer
 from recsys.models.global_term import history_part, newest_distinct, own_part
-from recsys.models.layers import LiGRBlock, PreNormBlock
+from recsys.models.item_table import TextItemTable, item_table
+from recsys.models.layers import LiGRBlock, PreNormBlock, zero_padding
 from recsys.models.mixture_attention import MixtureEncoder
 from recsys.models.neighbour_votes import NeighbourVotes
 from recsys.models.order import mean_of_newest_basket, order_of
@@ -43,7 +44,6 @@ from recsys.models.time_encoding import (
     TimeBias,
     UniformityEncoding,
 )
-from recsys.schema import PAD
 
 
 class UniRec(EncoderModel):
@@ -65,7 +65,7 @@ class UniRec(EncoderModel):
             self.votes = NeighbourVotes(config.votes, n_items, baskets_as_sets=sets)
         self.is_inner_product = not config.global_term and self.votes is None
         width = config.width
-        self.item_table = nn.Embedding(n_items + 1, width, padding_idx=PAD)
+        self.item_table = item_table(config.text, n_items, width)
         self.item_bias = nn.Embedding(n_items + 1, 1) if config.item_bias else None
         self.position_table = nn.Embedding(config.max_length, width)
         self.calendar = (
@@ -95,15 +95,15 @@ class UniRec(EncoderModel):
 
         Linear maps draw their own; the PAD vector and biases of items are zero.
         """
-        tables = [self.item_table, self.position_table]
+        tables = [m for m in self.item_table.modules() if isinstance(m, nn.Embedding)]
+        tables.append(self.position_table)
         tables += [part.table for part in (self.gaps, self.uniformity) if part is not None]
         for table in tables:
             if self.config.block == "mixture":
                 nn.init.xavier_uniform_(table.weight)
             else:
                 nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.item_table.weight[PAD].zero_()
+        zero_padding(self.item_table)
         if self.item_bias is not None:
             nn.init.zeros_(self.item_bias.weight)
 
@@ -206,6 +206,13 @@ class UniRec(EncoderModel):
             return vectors
         bias = self.item_bias.weight if items is None else self.item_bias(items)  # [C, 1]
         return torch.cat([vectors, bias], dim=1)
+
+    def encode_texts(self, vectors: Tensor) -> Tensor:
+        """Return item vectors float [M, width] of new items by their text vectors [M, W]; no bias."""
+        assert isinstance(self.item_table, TextItemTable)
+        made = self.item_table.of_texts(vectors)
+        made = F.normalize(made, dim=-1) if self.config.normalise else made
+        return F.pad(made, (0, self.width - made.shape[1]))
 
     def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return what is no product, float [B, C]: the neighbours' votes, and of the global term

@@ -81,7 +81,13 @@ def vote_scores(
     return scores if spread is None else scores[:, spread]
 
 
-def count_votes(recent: Tensor, distance_weights: Tensor, matrix: Csr, items: Tensor) -> Tensor:
+def count_votes(
+    recent: Tensor,
+    distance_weights: Tensor,
+    matrix: Csr,
+    items: Tensor,
+    n_columns: int | None = None,
+) -> Tensor:
     """Return votes[b, c] = sum over d of distance_weights[d] * matrix[recent[b, d], items[c]].
 
     Args:
@@ -89,10 +95,13 @@ def count_votes(recent: Tensor, distance_weights: Tensor, matrix: Csr, items: Te
         distance_weights: float32 [H], the newest event's weight first.
         matrix: positive weights.
         items: int64 [C] candidates, each at most once.
+        n_columns: of the matrix; as many as rows by default.
     """
     indptr, indices, weights = matrix
     votes = torch.zeros(len(recent), len(items), device=recent.device)
-    column = torch.full((len(indptr) - 1,), -1, device=recent.device)  # of each candidate
+    column = torch.full(
+        (n_columns or len(indptr) - 1,), -1, device=recent.device
+    )  # of each candidate
     column[items] = torch.arange(len(items), device=recent.device)
     who, back = recent.nonzero(as_tuple=True)  # [P]: one pair per history event
     voter = recent[who, back]

@@ -22,6 +22,7 @@ from recsys.models import EncoderModel
 from recsys.recommender.requests import EMPTY_HISTORY
 from recsys.retrieval import Exclusion, Histories, topk_rows
 from recsys.retrieval.index import ExactIndex
+from recsys.retrieval.rescore import search_rescored
 from recsys.retrieval.topk import exact_topk
 
 BLOCK = 1024
@@ -80,6 +81,9 @@ def _found(
         batch = pack_histories(recent, start, end, model.max_length)
         return topk_rows(rule.mask_(model.score(batch).float().clone(), histories), k)
     queries = encode_histories(model, recent, start, end)
+    if not model.is_inner_product:
+        batch = pack_histories(recent, start, end, model.max_length)
+        return search_rescored(bundle.index, model, batch, queries, k, rule, histories)
     if table is not None:
         return exact_topk(queries, table, k, rule, histories)
     return bundle.index.search(queries, k, rule, histories)

@@ -22,6 +22,7 @@ from recsys.recommender.likeness import Pair
 from recsys.recommender.requests import STEPS, Continuation, Continue, ContinuedList
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories
+from recsys.retrieval.rescore import search_rescored
 from recsys.schema import PAD
 
 
@@ -80,7 +81,7 @@ class ListMaker:
             groups.setdefault(key, []).append(row)
         for group in groups.values():
             first = requests[group[0]]
-            rules = [self._rules_of(requests[row], resolved[row]) for row in group]
+            rules = [self.rules_of(requests[row], resolved[row]) for row in group]
             labels = None if first.label is None else self._label(first.label)
             found = search(
                 self.catalogue,
@@ -101,7 +102,7 @@ class ListMaker:
             raise DataError("dissimilarity category needs the items' labels; name their attribute")
         if one.label is not None:
             self._label(one.label)
-        rules = self._rules_of(one, r)
+        rules = self.rules_of(one, r)
         rules.check(one.steps, self.catalogue.n_items, one.settings.repeats)
 
     def _alike(self, resolved: Sequence[Resolved]) -> list[list[int]]:
@@ -146,7 +147,8 @@ class ListMaker:
         needed = np.zeros(0, dtype=np.int64) if required is None else required
         return Rules(r.rule.forbidden(r.history.seen), r.rule.allowed, needed, quotas)
 
-    def _rules_of(self, one: Continue, r: Resolved) -> Rules:
+    def rules_of(self, one: Continue, r: Resolved) -> Rules:
+        """Return what a request's lists may and must hold; `DataError` if that is not in the catalogue."""
         quotas = tuple(Quota(name, self._label(name), most) for name, most in one.at_most.items())
         return self._rules(r, self._required(one), quotas)
 
@@ -207,7 +209,13 @@ class ListMaker:
         wanted = min(max(settings.candidates, k), self.bundle.model.n_items)
         closed = Histories.from_lists([r.rule.forbidden(r.history.seen)])
         rule = Exclusion(allowed=r.rule.allowed)
-        items, scores = index.search(query[None], wanted, rule, closed)
+        model = self.bundle.model
+        if isinstance(model, EncoderModel) and not model.is_inner_product:
+            batch = self._resolver.batch([r]).to(self._device)
+            found = search_rescored(index, model, batch, query[None], wanted, rule, closed)
+        else:
+            found = index.search(query[None], wanted, rule, closed)
+        items, scores = found
         number = int((items >= 0).sum())
         if not number:
             return [], []

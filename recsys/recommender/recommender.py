@@ -18,6 +18,7 @@ from torch import Tensor
 from recsys.bundle import Bundle
 from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import Int64
+from recsys.decoding import Rules
 from recsys.errors import DataError
 from recsys.models import EncoderModel
 from recsys.recommender.likeness import Likeness, pairs
@@ -28,7 +29,13 @@ from recsys.recommender.playlists import (
     PlaylistsForSong,
     SimilarPlaylists,
 )
-from recsys.recommender.requests import Continuation, Continue, Query, Recommendation
+from recsys.recommender.requests import (
+    Continuation,
+    Continue,
+    ContinuedList,
+    Query,
+    Recommendation,
+)
 from recsys.recommender.resolve import Resolved, Resolver
 from recsys.retrieval import Exclusion, Histories, topk_rows
 from recsys.retrieval.rescore import search_rescored
@@ -141,6 +148,26 @@ class Recommender:
         should not fail the others.
         """
         self._maker.check(request, self._resolver.resolve(request.query()))
+
+    def rules_of(self, request: Continue, resolved: Resolved) -> Rules:
+        """Return what the lists of a continuation may and must hold."""
+        return self._maker.rules_of(request, resolved)
+
+    def continuation(self, resolved: Resolved, lists: Sequence[Sequence[int]]) -> Continuation:
+        """Return lists of item indices that no model made as the answer to a request."""
+        made = [
+            ContinuedList([self._ids[i] for i in items], None, None, [None] * len(items), group)
+            for group, items in enumerate(lists, start=1)
+        ]
+        history = resolved.history
+        return Continuation(
+            made,
+            exact=False,
+            unknown=history.unknown,
+            unknown_allowed=resolved.unknown_allowed,
+            unknown_excluded=resolved.unknown_excluded,
+            fallback=history.fallback,
+        )
 
     def recommend_batch(
         self,

@@ -163,16 +163,17 @@ class ContinuedList:
 
     Attributes:
         items: external item ids, in order.
-        log_probability: of the whole list, penalties not counted.
+        log_probability: of the whole list, penalties not counted; None, as the next two, for a list that
+            no model made.
         score: what the search ranked by: the log-probability less penalties.
         gains: each item's log-probability given the history and the items before it.
         group: the group that found it, from 1; the first group is not penalised.
     """
 
     items: list[str]
-    log_probability: float
-    score: float
-    gains: list[float]
+    log_probability: float | None
+    score: float | None
+    gains: Sequence[float | None]
     group: int
 
 

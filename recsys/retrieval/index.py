@@ -41,12 +41,15 @@ class Index(ABC):
             of 64 dimensions takes a third of the time that it takes against rows.
         recall: what `recall_check` measured last, saved with the index; None if never measured.
         rescored: the same of `rescored_recall`; None for a model that needs no rescoring.
+        log_z: what `recsys.decoding.normaliser.error_of` measured: how far an estimated log Z is from the
+            exact one, in nats; None where it was not.
     """
 
     config: IndexConfig
     columns: Tensor
     recall: dict[str, float] | None = field(default=None, kw_only=True)
     rescored: dict[str, float] | None = field(default=None, kw_only=True)
+    log_z: dict[str, float] | None = field(default=None, kw_only=True)
 
     kind: str = field(default="exact", init=False)
 
@@ -85,7 +88,8 @@ class Index(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a manifest should say about this index."""
         sizes = {"items": self.n_items, "width": self.width}
-        return {"kind": self.kind, **sizes, "recall": self.recall, "rescored": self.rescored}
+        measured = {"recall": self.recall, "rescored": self.rescored, "log_z": self.log_z}
+        return {"kind": self.kind, **sizes, **measured}
 
 
 @dataclass
@@ -177,7 +181,7 @@ def load_index(directory: Path) -> Index:
         from recsys.retrieval.faiss_index import load_faiss
 
         built = load_faiss(directory, meta, config, columns)
-    built.rescored = meta.get("rescored")
+    built.rescored, built.log_z = meta.get("rescored"), meta.get("log_z")
     return built
 
 

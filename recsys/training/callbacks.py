@@ -34,7 +34,8 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
 
     Attributes:
         rows: one record per finished epoch, also restored from a checkpoint.
-        best: `(metric, epoch)` of the best validation so far.
+        best: `(metric, epoch)` of the best validation so far; with `reached`, what an earlier training
+            came to, only what is better is kept, and its epoch is -1 until then.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         patience: int,
         every: int,
         on_epoch: Callable[[EpochRow], None] | None = None,
+        reached: float = float("-inf"),
     ) -> None:
         self.directory = directory
         self.validate = validate
@@ -52,7 +54,7 @@ class EpochEnd(lightning.Callback):  # type: ignore[misc]
         self.every = every
         self.on_epoch = on_epoch
         self.rows: list[EpochRow] = []
-        self.best: tuple[float, int] = (float("-inf"), -1)
+        self.best: tuple[float, int] = (reached, -1)
         self._failed = 0
         self._resources = Resources()
 

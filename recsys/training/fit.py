@@ -31,7 +31,15 @@ from recsys.models.sets.model import SetModel
 from recsys.models.unirec import UniRec
 from recsys.retrieval.exclusion import Bools
 from recsys.runtime import derive_seed, resolve_compile, resolve_device, resolve_precision
-from recsys.training.callbacks import BEST, LAST, METRIC, EpochEnd, EpochRow, plain_state
+from recsys.training.callbacks import (
+    BEST,
+    LAST,
+    METRIC,
+    EpochEnd,
+    EpochRow,
+    Validate,
+    plain_state,
+)
 from recsys.training.list_objectives import ListWriting, PrefixPrediction, list_counts
 from recsys.training.module import TrainingModule
 from recsys.training.objective import Objective, SetPrediction, TargetPrediction
@@ -63,6 +71,7 @@ class FitPlan:
             data is counted of all.
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
+        stage_epochs: the epochs of each stage of a training in stages, as `epochs` for one.
         rank, world_size: this process among those that train together, each on its own windows; but
             for what is random, their result is that of one process with `world_size` times the batch.
     """
@@ -80,6 +89,7 @@ class FitPlan:
     world_size: int = 1
     statistics: TrainingStatistics | None = None
     users: Bools | None = None
+    stage_epochs: tuple[int, int] | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
@@ -96,17 +106,38 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
         plan = replace(plan, validation=None)
     if plan.validation is not None:
         validation_targets(plan)  # missed now, and not after an epoch
-    plan.directory.mkdir(parents=True, exist_ok=True)
     counts = plan.data.item_counts()
     module = _module(model, plan, counts)
     if resolve_compile(plan.training.compile, resolve_device(plan.training.device)):
         model.hidden = torch.compile(model.hidden, dynamic=True)  # type: ignore[method-assign]
+    check = None if plan.validation is None else lambda trained: validate(trained, plan)
+    end = train_epochs(module, plan, check)
+    _keep_best(model, plan, end, counts)
+    return end.rows
+
+
+def train_epochs(
+    module: TrainingModule,
+    plan: FitPlan,
+    check: Validate | None,
+    reached: float = -math.inf,
+) -> EpochEnd:
+    """Train a module for the plan's epochs, or on from the checkpoint in its directory.
+
+    Args:
+        module: what is trained.
+        plan: how; its validation is not looked at.
+        check: tells how good the module is, after an epoch; None keeps the last epoch's weights.
+        reached: only weights that are better than this are kept.
+    """
+    plan.directory.mkdir(parents=True, exist_ok=True)
     end = EpochEnd(
         plan.directory,
-        None if plan.validation is None else lambda trained: validate(trained, plan),
+        check,
         patience=plan.training.patience,
         every=plan.training.validate_every,
         on_epoch=plan.on_epoch,
+        reached=reached,
     )
     checkpoint = plan.directory / LAST
     resume = checkpoint if checkpoint.is_file() else None
@@ -120,8 +151,7 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")  # Lightning's own call
         trainer = _trainer(plan, end)
         trainer.fit(module, ckpt_path=resume, weights_only=True)
-    _keep_best(model, plan, end, counts)
-    return end.rows
+    return end
 
 
 def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule:
@@ -199,20 +229,26 @@ def validate(module: TrainingModule, plan: FitPlan) -> dict[str, float]:
     With several processes each ranks the targets of its users and the sums are added up, so that no
     user counts twice.
     """
+    return rank_validation(module.evaluated, plan, module.device)
+
+
+def rank_validation(
+    model: EncoderModel, plan: FitPlan, device: torch.device | None = None
+) -> dict[str, float]:
+    """Return what `validate` does, of a model alone."""
     targets = validation_targets(plan)
     mine = targets.user % plan.world_size == plan.rank
     targets = Targets(targets.user[mine], targets.start[mine], targets.end[mine])
-    model = module.evaluated
     was_training = model.training
     model.eval()
     ranked = rank_targets(
-        model, plan.data.store, targets, plan.evaluation, list_length=10, device=module.device
+        model, plan.data.store, targets, plan.evaluation, list_length=10, device=device
     )
     model.train(was_training)
     means = means_by_user(ranked)
     sums = torch.tensor([*means.sum(axis=0), len(means)], dtype=torch.float64)
     if plan.world_size > 1:
-        sums = sums.to(module.device)
+        sums = sums.to(device)
         distributed.all_reduce(sums)
     count = max(1.0, float(sums[2]))
     return {METRIC: float(sums[0]) / count, "hr@10": float(sums[1]) / count}

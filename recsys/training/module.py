@@ -14,11 +14,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from recsys.config import TrainingConfig
 from recsys.data.batches import SequenceBatch
+from recsys.data.pairs import PairBatches
 from recsys.data.windows import TrainingBatches
 from recsys.models.contract import EncoderModel
 from recsys.runtime import derive_seed
 from recsys.training.objective import Objective
 from recsys.training.totals import EpochTotals, share_of_step
+
+Batches = TrainingBatches | PairBatches
 
 
 class EpochBatches(IterableDataset[SequenceBatch]):
@@ -28,7 +31,7 @@ class EpochBatches(IterableDataset[SequenceBatch]):
     it knows, and leaves out the hooks that would tell.
     """
 
-    def __init__(self, batches: TrainingBatches, begin_epoch: Callable[[], int]) -> None:
+    def __init__(self, batches: Batches, begin_epoch: Callable[[], int]) -> None:
         self.batches = batches
         self.begin_epoch = begin_epoch
 
@@ -50,7 +53,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         model: EncoderModel,
         objective: Objective,
         config: TrainingConfig,
-        batches: TrainingBatches,
+        batches: Batches,
     ) -> None:
         super().__init__()
         self.model = model
@@ -85,6 +88,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]
         seed = derive_seed(self.batches.seed, epoch, self.global_rank)
         torch.manual_seed(seed)
         self.objective.reseed(seed)
+        self.objective.begin_epoch(self.model)
         self.totals = EpochTotals(self.device)
         self.epoch_began = time.perf_counter()
         return epoch

@@ -22,6 +22,10 @@ class Objective(nn.Module, ABC):
         """Restart whatever the objective draws at random."""
         del seed
 
+    def begin_epoch(self, model: EncoderModel) -> None:
+        """Do what an epoch begins with, after `reseed`."""
+        del model
+
 
 class TargetPrediction(Objective):
     """Every place that has a target predicts it: the mean of `loss(query, target)` over those places.

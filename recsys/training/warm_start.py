@@ -1,6 +1,6 @@
 """Training that goes on from an earlier model: its weights, carried over to a catalogue that changed.
 
-What has a row for each item is carried over row by row, everything else as it is. An item that the
+Weights that have a row for each item are carried over row by row, all others as they are. An item that the
 earlier model has learned keeps its row. A new one is given the mean of the items around it in the
 training events,
 
@@ -140,11 +140,13 @@ def carry_over(
     if items is not None and wanted.any():
         rounds.append(placed := _of_like_texts(items, wanted, known))
         known[placed.item], wanted[placed.item] = True, False
+    # A buffer with a row for each item, such as its text's vector, is no weight: the new one is right.
+    learned = {name for name, _ in model.named_parameters()}
     with torch.no_grad():
         for name, tensor in state.items():
             if name not in tables:
                 tensor.copy_(earlier.state[name])
-            elif tensor.is_floating_point():
+            elif name in learned:
                 _fill(tensor, earlier.state[name], earlier.row, rounds)
     there = earlier.row != PAD
     return CarriedOver(

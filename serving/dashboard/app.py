@@ -5,10 +5,15 @@ Its arguments are the output directory and MLflow's address (empty: the default)
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import polars as pl
 
 from serving.dashboard.address import (
     EVERYWHERE,
@@ -20,7 +25,13 @@ from serving.dashboard.address import (
 )
 from serving.dashboard.registry import tracking_uri
 from serving.dashboard.scope import Setting, tell_problems
+from serving.dashboard.show import missing
 from serving.dashboard.sources import open_library
+
+log = logging.getLogger(__name__)
+
+ODD: Final = (pl.exceptions.PolarsError,)
+"""What columns of another type raise."""
 
 PAGES: Final = (
     ("overview", "Overview", ":material/leaderboard:"),
@@ -63,8 +74,27 @@ def main() -> None:
     follow_address()
     page = _page()
     # Its code is imported when a page is first opened.
-    import_module(f"serving.dashboard.views.{page}").draw(setting)
+    draw_safely(import_module(f"serving.dashboard.views.{page}").draw, setting)
     tell_problems(open_library(folder))
+
+
+def draw_safely(draw: Callable[[Setting], None], setting: Setting) -> None:
+    """Draw a page; where a file has not the form that is written today, say so below what was drawn.
+
+    Files that are missing or no JSON are told by the sections that want them. What a file of other
+    code holds cannot be foreseen, and a page must not end in an exception for it.
+    """
+    try:
+        draw(setting)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, *ODD) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.exception("a page could not be drawn")
+        missing(
+            "The rest of this page cannot be drawn",
+            f"A file of this report or run has not the form that this version writes "
+            f"({type(error).__name__}: {error}, at {Path(place.filename).name}:{place.lineno}). Run "
+            "`recsys evaluate` again, or choose another report.",
+        )
 
 
 def _page() -> str:

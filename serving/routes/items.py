@@ -102,11 +102,13 @@ def _placed(body: ItemRequest, model: ServedModel) -> tuple[NewItem | None, str,
             )
         return NewItem(body.item_id, body.attributes, like=tuple(body.like)), "like", unknown
     alike = model.words.alike(body.attributes, ALIKE)
+    names, weights = zip(*alike, strict=True) if alike else ((), ())
+    if model.texts.vector(body.attributes) is not None:
+        return NewItem(body.item_id, body.attributes, names, weights, by_text=True), "text", []
     if not alike:
         raise HTTPException(
             422,
             "nothing says where the item stands: its texts share no telling word with the catalogue's; "
             "send like, a list of known items that it is like",
         )
-    names, weights = zip(*alike, strict=True)
-    return NewItem(body.item_id, body.attributes, names, weights), "words", []
+    return NewItem(body.item_id, body.attributes, names, weights, by_text=True), "words", []

@@ -1,4 +1,4 @@
-"""A page to try the endpoint with: three files, nothing from elsewhere."""
+"""A page to try the endpoint with, and one that describes it: a few files, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
 FOLDER: Final = Path(__file__).parents[1] / "page"
+PARTS: Final = {
+    "page.js": "text/javascript",
+    "docs.js": "text/javascript",
+    "page.css": "text/css",
+}
 router = APIRouter(include_in_schema=False)
 
 
@@ -18,13 +23,18 @@ async def page() -> Response:
     return FileResponse(FOLDER / "index.html", media_type="text/html")
 
 
+@router.get("/docs")
+async def docs() -> Response:
+    """Return the page that describes all operations."""
+    return FileResponse(FOLDER / "docs.html", media_type="text/html")
+
+
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
-    """Return the page's script or style."""
-    types = {"page.js": "text/javascript", "page.css": "text/css"}
-    if name not in types:
+    """Return a script or style of the pages."""
+    if name not in PARTS:
         return Response(status_code=404)
-    return FileResponse(FOLDER / name, media_type=types[name])
+    return FileResponse(FOLDER / name, media_type=PARTS[name])
 
 
 @router.get("/favicon.ico")

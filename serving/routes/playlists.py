@@ -7,6 +7,7 @@ import secrets
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
+from recsys.errors import DataError
 from recsys.recommender import (
     Continuation,
     Continue,
@@ -28,7 +29,7 @@ from serving.playlist_schemas import (
     SimilarPlaylistsRequest,
 )
 from serving.routes.recommend import count, history_source
-from serving.service import Answer
+from serving.service import Answer, Service
 from serving.users import Known
 
 router = APIRouter(prefix="/v1/playlists", dependencies=[Depends(may_read)])
@@ -38,7 +39,8 @@ router = APIRouter(prefix="/v1/playlists", dependencies=[Depends(may_read)])
 async def continue_list(body: ContinueRequest, request: Request) -> Response:
     """Return several lists that may follow a history, in order, within the rules that are asked for.
 
-    Rules that no list can hold to are refused and named.
+    Rules that no list can hold to are refused and named. If the model fails, `source` names what the lists
+    were made by instead: one for each group, without probabilities.
     """
     service = service_of(request)
     known = None
@@ -49,6 +51,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     if not isinstance(found, Continuation):
         raise TypeError(f"a continuation was answered by {type(found).__name__}")
     request.state.stages = answer.stages
+    service.metrics.sources.labels(answer.source).inc()
     request_id = secrets.token_hex(8)
     if service.answers is not None:
         service.answers.write(
@@ -63,7 +66,8 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     content = {
         "request_id": request_id,
         "model": answer.model.version,
-        "history_source": history_source(body, known),
+        "source": answer.source,
+        "history_source": history_source(body, known, found.fallback),
         "lists": lists_of(answer, found),
         "exact": found.exact,
         "unknown": found.unknown,
@@ -76,8 +80,12 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
 
 @router.post("/similar", response_model=PlaylistsResponse, responses=READ)
 async def similar(body: SimilarPlaylistsRequest, request: Request) -> Response:
-    """Return the published playlists most like a list, by the cosine of their vectors."""
+    """Return the published playlists most like a list, by the cosine of their vectors.
+
+    Those of users who were deleted are in no answer, which is then shorter.
+    """
     service = service_of(request)
+    _refuse_deleted(service, body.playlist)
     answer = await service.ask(SimilarPlaylists(body.items, body.playlist, body.k))
     return _playlists(answer, request)
 
@@ -94,6 +102,7 @@ async def for_song(body: PlaylistsForSongRequest, request: Request) -> Response:
 async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     """Return the songs that a list may go on with, none that it holds."""
     service = service_of(request)
+    _refuse_deleted(service, body.playlist)
     history = body.items
     if body.playlist is not None:
         history = service.model.recommender.songs_of(body.playlist)
@@ -115,21 +124,27 @@ async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     return JSONResponse(content)
 
 
+def _refuse_deleted(service: Service, playlist: str | None) -> None:
+    if playlist is not None and service.is_deleted(playlist):
+        raise DataError(f"playlist {playlist!r} was deleted; send items instead")
+
+
 def _playlists(answer: Answer, request: Request) -> Response:
     """Return the answer with playlists, and count what was unusual about it."""
     found = answer.found
     if not isinstance(found, FoundPlaylists):
         raise TypeError(f"playlists were asked for, but {type(found).__name__} was found")
-    metrics = service_of(request).metrics
+    service = service_of(request)
+    metrics = service.metrics
     metrics.unknown.labels("items").inc(len(found.unknown))
     if found.fallback:
         metrics.fallbacks.labels(found.fallback).inc()
     holds: list[bool | None] = [*found.holds] or [None] * len(found.playlists)
+    every = zip(found.playlists, found.scores, holds, strict=True)
+    kept = [row for row in every if not service.is_deleted(row[0])]
     rows = [
         {"playlist": name, "score": score, "rank": rank, "holds": held}
-        for rank, (name, score, held) in enumerate(
-            zip(found.playlists, found.scores, holds, strict=True), 1
-        )
+        for rank, (name, score, held) in enumerate(kept, 1)
     ]
     request.state.stages = answer.stages
     content = {

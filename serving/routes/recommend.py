@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from recsys.recommender import Query, Recommendation, SearchSettings
+from recsys.recommender.requests import UNKNOWN_USER
 from serving.access import may_read, service_of
 from serving.errors import READ
 from serving.schemas import (
@@ -24,7 +25,7 @@ from serving.schemas import (
 from serving.service import Answer, Service
 from serving.users import BUNDLE, Known
 
-REQUEST = "request"
+REQUEST, NOWHERE = "request", "none"
 router = APIRouter(prefix="/v1", dependencies=[Depends(may_read)])
 
 
@@ -57,7 +58,7 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
         "model": answer.model.version,
         "strategy": body.strategy,
         "source": answer.source,
-        "history_source": history_source(body, known),
+        "history_source": history_source(body, known, found.fallback),
         "items": answer.model.ranked(found.items, found.scores),
         "unknown": found.unknown,
         "unknown_allowed": found.unknown_allowed,
@@ -70,7 +71,10 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
 
 @router.post("/similar", response_model=SimilarResponse, responses=READ)
 async def similar(body: SimilarRequest, request: Request) -> Response:
-    """Return the items most like each of the given ones, by the cosine of their vectors."""
+    """Return the items most like each of the given ones, by the cosine of their vectors.
+
+    If the model fails, `source` names what the lists were made by instead.
+    """
     service = service_of(request)
     answer = await service.ask(body)
     if not isinstance(answer.found, dict):
@@ -83,7 +87,8 @@ async def similar(body: SimilarRequest, request: Request) -> Response:
         for item, found in answer.found.items()
     ]
     request.state.stages = answer.stages
-    head = {"request_id": secrets.token_hex(8), "model": model.version}
+    service.metrics.sources.labels(answer.source).inc()
+    head = {"request_id": secrets.token_hex(8), "model": model.version, "source": answer.source}
     return JSONResponse({**head, "lists": lists, "unknown": unknown})
 
 
@@ -123,10 +128,12 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
     return own, max(0, len(known.items) - MAX_HISTORY)
 
 
-def history_source(body: HistoryBody, known: Known | None) -> str:
-    """Return the name of where the history of an answer comes from."""
+def history_source(body: HistoryBody, known: Known | None, fallback: str | None = None) -> str:
+    """Return the name of where the history of an answer comes from, `none` where nobody knows the user."""
     if body.user_id is None:
         return REQUEST
+    if fallback == UNKNOWN_USER:
+        return NOWHERE
     return BUNDLE if known is None else known.source
 
 

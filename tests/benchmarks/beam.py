@@ -1,7 +1,8 @@
 """Diverse Beam Search: against `transformers` 4.56.2, by catalogue size, and of a single request.
 
 1. The same SASRec decoder, 16 histories, 4 groups x 2 beams, 10 steps, 10,000 items, exact log Z:
-   `transformers` in an environment of its own, ours here, in turn. The lists must be equal. Bar: 5x.
+   `transformers` in an environment of its own, ours here, in turn. The lists must be equal. Bar: 5x, by
+   the wall's seconds and by those of the processor, which a busy machine changes less.
 2. One request over 10^4, 10^5 and 10^6 items, with a shortlist and estimated log Z: seconds and memory of
    a step outside the index's own search must not grow with the catalogue.
 3. One request over 100,000 items of 64 dimensions: 4 groups x 2 beams x 10 steps, 500 candidates, by
@@ -102,29 +103,37 @@ def against_transformers(options: argparse.Namespace) -> dict[str, Any]:
         index = build_index(IndexConfig(), model.encode_items())
     catalogue = Catalogue(model, index)
     python = prepared(options.environment or environment())
-    ours: list[float] = []
-    theirs: list[float] = []
+    ours: dict[str, list[float]] = {"seconds": [], "processor": []}
+    theirs: dict[str, list[float]] = {"seconds": [], "processor": []}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         weights = Path(folder) / "weights.pt"
         torch.save(model.state_dict(), weights)
         for _ in range(options.turns):
             peer = ask_peer(python, weights, histories, options.rounds)
-            theirs += peer["seconds"]
+            for clock, times in theirs.items():
+                times += peer[clock]
             found = search(catalogue, batch_of(histories, 50), CASE["steps"], settings)
             for _ in range(options.rounds):
-                began = time.perf_counter()
+                began, used = time.perf_counter(), time.process_time()
                 found = search(catalogue, batch_of(histories, 50), CASE["steps"], settings)
-                ours.append(time.perf_counter() - began)
+                ours["seconds"].append(time.perf_counter() - began)
+                ours["processor"].append(time.process_time() - used)
     equal = compare(found, peer)
-    ratio = statistics.median(theirs) / statistics.median(ours)
+    ratios = {
+        clock: round(statistics.median(theirs[clock]) / statistics.median(ours[clock]), 2)
+        for clock in ours
+    }
     return {
         **CASE,
         "items": 10_000,
-        "ours_seconds": summary(ours),
-        "transformers_seconds": summary(theirs),
-        "times_faster": round(ratio, 2),
+        "ours_seconds": summary(ours["seconds"]),
+        "transformers_seconds": summary(theirs["seconds"]),
+        "times_faster": ratios["seconds"],
+        "ours_processor_seconds": summary(ours["processor"]),
+        "transformers_processor_seconds": summary(theirs["processor"]),
+        "times_faster_by_processor": ratios["processor"],
         "bar": BAR,
-        "met": ratio >= BAR,
+        "met": min(ratios.values()) >= BAR,
         **equal,
         "peer": peer["version"],
     }

@@ -6,7 +6,8 @@ playlists take 5 milliseconds or less. Lists are seeded: songs of a skewed popul
 has learned does not change what it costs. A query is a list of 50 songs that is embedded and searched
 by HNSW among all others; the search alone, the embedding alone, and the recall at 10 of what is found
 against exact cosines are told beside it. Blocks of lists are encoded on as many threads as there are
-cores, each with one of torch's.
+cores, each with one of torch's. Seconds of the processor are told beside those of the clock: on a
+machine that does something else besides they are what the work itself takes.
 
     python tests/benchmarks/playlist_embedding.py
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     config = Seq2SeqConfig(width=options.width, hidden=options.hidden, max_length=options.songs)
     model = Seq2Seq(config, options.catalogue).eval()
     lists = made_lists(options)
+    busy = os.getloadavg()[0]
     began, cpu = time.perf_counter(), time.process_time()
     vectors = embedded(model, lists, options.threads)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -81,6 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "embedding_cpu_seconds": round(cpu, 2),
         "lists_per_second": round(len(lists) / seconds, 1),
         "index_seconds": round(built, 2),
+        "load_before": round(busy, 2),
         **found,
     }
     return {
@@ -140,20 +144,19 @@ def queries(
         rng.integers(1, options.catalogue + 1, int(exchanged.sum()))
     )
     everything, nothing = Exclusion(seen=False), Histories.from_lists([[]])
-    took: dict[str, list[float]] = {"encode": [], "search": [], "query": []}
+    took: dict[str, list[float]] = {"encode": [], "search": [], "query": [], "query_cpu": []}
     hits = []
     with torch.inference_mode():
         for row in range(options.queries):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.thread_time()
             vector = torch.nn.functional.normalize(model.embed(asked[row : row + 1]), dim=1)
             middle = time.perf_counter()
             rows, _ = index.alike.search(vector, 10, everything, nothing)
             index.names.decode(rows[0].numpy())
-            ended = time.perf_counter()
+            ended, cpu = time.perf_counter(), time.thread_time() - cpu
             if row >= 50:  # the first ones warm up
-                for name, spent in zip(
-                    took, (middle - began, ended - middle, ended - began), strict=True
-                ):
+                spans = (middle - began, ended - middle, ended - began, cpu)
+                for name, spent in zip(took, spans, strict=True):
                     took[name].append(1000 * spent)
             if row % 10 == 0:
                 true = (vector @ index.alike.columns)[0, 1:].topk(10).indices + 1

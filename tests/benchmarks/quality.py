@@ -112,8 +112,9 @@ def wanted(row: dict[str, Any]) -> bool:
 
 
 def newest(reports: Path) -> Path:
-    """Return the report that was written last."""
-    return max(reports.iterdir(), key=lambda path: (path / "manifest.json").stat().st_mtime)
+    """Return the report that was written last; one that was stopped half-way is none."""
+    finished = reports.glob("[!.]*/manifest.json")
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
 def report_of(name: str, seed: int, work: Path) -> Path:

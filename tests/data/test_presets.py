@@ -308,7 +308,7 @@ def test_online_retail_baskets_are_lists_with_a_country_and_a_value(folder: Path
     names = ["Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
     rows = [
         ("RED MUG", 6, "2010-12-01 08:26:00", 2.5, 17850.0, "EIRE"),
-        ("red mug", 1, "2010-12-01 08:26:30", 3.5, 17850.0, "EIRE"),
+        ("RED  MUG", 1, "2010-12-01 08:26:30", 3.5, 17850.0, "EIRE"),
         ("BLUE MUG", 2, "2010-12-01 08:26:59", 1.0, 17850.0, "EIRE"),
         ("RED MUG", 1, "2010-12-01 08:27:00", 2.5, 17850.0, "EIRE"),
         ("RED MUG", 1, "2010-12-01 08:26:00", 2.5, 17851.0, "Spain"),

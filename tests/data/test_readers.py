@@ -197,7 +197,17 @@ def test_a_header_that_is_not_utf8_or_repeats_a_name_is_refused(tmp_path: Path) 
         (
             "e.csv",
             "user_id,item_id,timestamp\na,b,1\na,b,1,2\n",
-            "lines 2 to 3 are not well-formed",
+            r"lines 2 to 3 are not well-formed csv: *\n  line 3: 4 fields instead of 3: 'a,b,1,2'",
+        ),
+        (
+            "q.csv",
+            'user_id,item_id,timestamp\na,b,1\n"a"x,b,2\n',
+            r"not well-formed csv: *\n  the record that begins in line 3: ",
+        ),
+        (
+            "e.tsv",
+            "user_id\titem_id\ttimestamp\na\tb\t1\na\tb\t1\t2\n",
+            "line 3: 4 fields instead of 3",
         ),
         (
             "e.jsonl",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,20 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     pl.DataFrame({"a": [1]}).write_parquet(path)
     with pytest.raises(ArtifactError, match="holds no rows of an evaluation"):
         read_targets(path)
+
+
+def test_cold_targets_are_ranked_among_cold_items_too(ground: Ground, tmp_path: Path) -> None:
+    counts = ground.item_counts.copy()
+    counts[25:] = 0
+    config = ground.config.model_copy(update={"among_cold": True})
+    cold = replace(ground, item_counts=counts, config=config)
+    rows = evaluate_model("noisy", Noisy(2.0), cold, tmp_path)
+    whole = read_targets(targets_path(tmp_path, "noisy", "test"))
+    among = read_targets(targets_path(tmp_path, "noisy.among-cold", "test"))
+    asked = ground.store.items[ground.split.test.start] >= 25
+    assert among.index.tolist() == list(range(int(asked.sum())))
+    assert (among.items >= 25).all() and (among.top[among.top > 0] >= 25).all()
+    assert (among.ranks <= whole.ranks[asked]).all() and among.ranks.max() <= 6
+    row = find(rows, "hr", 5, "item cold, among cold")
+    assert row["value"] == pytest.approx(float((among.ranks <= 5).mean()), abs=0.05)
+    assert row["users"] == len(np.unique(among.user))

@@ -4,7 +4,13 @@ import numpy as np
 
 from recsys.data.sequences import SequenceStore, Split, Targets
 from recsys.evaluation.ranked import RankedTargets
-from recsys.evaluation.slices import frequency_classes, head_limit, history_bins, slice_targets
+from recsys.evaluation.slices import (
+    frequency_classes,
+    gap_fifths,
+    head_limit,
+    history_bins,
+    slice_targets,
+)
 
 
 def ranked_of(items: list[list[int]], user: list[int], lengths: list[int]) -> RankedTargets:
@@ -74,3 +80,37 @@ def test_slices_of_users_and_no_empty_ones() -> None:
         "user seen": [True, False],
         "user unseen": [False, True],
     }
+
+
+def test_fifths_of_users_by_their_gaps_by_hand() -> None:
+    spread = np.array([5.0, np.nan, 1.0, 3.0, 2.0, 4.0, 0.5])
+    user = np.array([0, 1, 2, 2, 3, 4, 5], np.int32)  # the last one of the spreads has no target
+    fifths = gap_fifths(spread, user)
+    assert {name: np.flatnonzero(inside).tolist() for name, inside in fifths.items()} == {
+        "gaps 1/5": [2, 3],
+        "gaps 2/5": [5],
+        "gaps 3/5": [4],
+        "gaps 4/5": [6],
+        "gaps 5/5": [0],
+    }
+    assert gap_fifths(np.full(7, np.nan), user) == {}
+    merged = gap_fifths(np.array([2.0, 2.0, 2.0, 7.0]), np.arange(4, dtype=np.int32))
+    assert [inside.tolist() for inside in merged.values()] == [
+        [True] * 3 + [False],
+        [False] * 3 + [True],
+    ]
+
+
+def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
+    from recsys.data.profile import training_spread
+
+    times = np.array([0, 10, 20, 50, 0, 5])
+    none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    split = Split(train_end=np.array([3, 6]), validation=none, test=none)
+    store = SequenceStore(np.ones(6, np.int32), np.array([0, 4, 6]), 1, timestamps=times)
+    moved = SequenceStore(
+        np.ones(6, np.int32), np.array([0, 4, 6]), 1, timestamps=times + 9 * (times == 50)
+    )
+    for each in (store, moved):
+        spread = training_spread(each, split)
+        assert spread[0] == 0 and np.isnan(spread[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sentences_of import ring_store
 
 from recsys.config import (
     ItemKNNConfig,
@@ -13,9 +14,11 @@ from recsys.config import (
     ModelConfig,
     OwnPopularityConfig,
     PopularityConfig,
+    RecformerConfig,
     SASRecConfig,
     Seq2SeqConfig,
     SetModelConfig,
+    TextEncoderConfig,
     TiSASRecConfig,
     UniRecConfig,
     VotesConfig,
@@ -24,6 +27,7 @@ from recsys.config.sets import ReadProcessConfig, SetTransformerConfig, SIFConfi
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.models import CountingModel, EncoderModel, Model, build_model
+from recsys.models.recformer.model import Recformer
 from recsys.models.unirec import UniRec
 
 N_ITEMS, HOUR = 30, 3600
@@ -77,6 +81,9 @@ CONFIGS: dict[str, ModelConfig] = {
     "set_sif": SetModelConfig(max_length=7, encoder=SIFConfig(width=8)),
     "set_transformer": SetModelConfig(max_length=7, encoder=SetTransformerConfig(width=8)),
     "set_read_process": SetModelConfig(max_length=7, encoder=ReadProcessConfig(width=8)),
+    "recformer": RecformerConfig(
+        encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7)
+    ),
 }
 HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]
 
@@ -112,6 +119,9 @@ def ready(config: ModelConfig) -> Model:
         built.injected.fill_(0.7)
     if isinstance(built, UniRec) and built.votes is not None:
         built.votes.fit(training_data())
+    if isinstance(built, Recformer):
+        built.set_sentences(ring_store(N_ITEMS))
+        built.refresh_items()
     return built
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recsys.config import ItemKNNConfig
 from recsys.data.batches import batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
-from recsys.models import item_knn
+from recsys.models import build_model, item_knn
+from recsys.models.following import FollowingPairs
 from recsys.models.item_knn import ItemKNN
 
 
@@ -91,3 +92,32 @@ def test_equals_brute_force(
             assert scores[i] == pytest.approx(expected[i], rel=1e-5)
         else:
             assert scores[i] < 0
+
+
+def test_items_that_follow_by_hand() -> None:
+    # 1 2 1 3 | 2 3: n_12 = 1, n_13 = 1 + 3^-0.5, n_23 = 2^-0.5 + 1, n_21 = 1, n_3. = 0, of 2, 1, 2 users
+    store = SequenceStore(np.array([1, 2, 1, 3, 2, 3], dtype=np.int32), np.array([0, 4, 6]), 3)
+    config = ItemKNNConfig(pairs="following", shrinkage=0, decay=0.5, history=2)
+    model = build_model(config, 3)
+    model.fit(TrainingData(store, store.offsets[1:].copy()))  # type: ignore[operator]
+    scores = model.score(batch_from_lists([[1, 2], [3]], None, 2))
+    one_three, two_three, two_one = 1 + 3**-0.5, (1 + 2**-0.5) / 2, 1 / 2**0.5
+    assert scores[0, 3].item() == pytest.approx(two_three + 0.5 * one_three / 2**0.5)
+    assert scores[0, 1].item() == pytest.approx(two_one)
+    assert (scores[1, 1:] < 0).all()
+
+
+def test_pairs_of_blocks_are_the_pairs_of_all_items() -> None:
+    rng = np.random.default_rng(0)
+    store = SequenceStore(rng.integers(1, 9, 60).astype(np.int32), np.arange(0, 61, 6), 8)
+    pairs = FollowingPairs(TrainingData(store, store.offsets[1:] - 1), reach=3, fading=1.0)
+    whole = pairs.of_items(0, 9).toarray()
+    blocks = [pairs.of_items(at, at + 4).toarray() for at in (0, 4, 8)]
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    expected = np.zeros((9, 9))
+    for user in range(10):
+        run = store.items[6 * user : 6 * user + 5]
+        for a in range(5):
+            for b in range(a + 1, min(a + 4, 5)):
+                expected[run[a], run[b]] += 1 / (b - a)
+    np.testing.assert_allclose(whole, expected)

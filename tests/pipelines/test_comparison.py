@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,33 @@ def main_quietly(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 0
+
+
+def test_what_no_user_has_by_itself_or_was_not_measured_is_refused_with_what_there_is(
+    report: Path, fitted_experiment: ExperimentConfig
+) -> None:
+    runs = [f"{report.name}/pop", f"{report.name}/markov"]
+    console = Console(file=io.StringIO())
+    for metric, words in (
+        ("novelty@10", "novelty@10 is not measured for every user"),
+        ("ndcg@7", "ndcg@7 was not measured; there is ndcg@"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            print_comparison(fitted_experiment.output, runs, "test", metric, console)
+
+
+def test_runs_by_different_rules_of_exclusion_are_not_paired(
+    report: Path, fitted_experiment: ExperimentConfig
+) -> None:
+    changes = {
+        "evaluation": fitted_experiment.evaluation.model_copy(update={"exclude": "none"}),
+        "models": {"pop": fitted_experiment.models["pop"]},  # learned ones would be trained anew
+    }
+    other = evaluate(fitted_experiment.model_copy(update=changes))
+    runs = [f"{report.name}/pop", f"{other.name}/pop"]
+    console = Console(file=io.StringIO())
+    with pytest.raises(ArtifactError, match="by different rules of exclusion"):
+        print_comparison(fitted_experiment.output, runs, "test", "ndcg@10", console)
 
 
 def test_runs_are_found_by_directory_or_by_report(

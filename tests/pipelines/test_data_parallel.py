@@ -87,7 +87,7 @@ def watched_worker(settings: dict[str, Any]) -> None:
     import pipelines.train as stage
     from recsys.data.windows import TrainingBatches
 
-    targets, on_epoch = TrainingBatches._targets, stage._on_epoch
+    targets, on_epoch = TrainingBatches._targets, stage.tell_epoch
     seen, world = [], []
     rank, folder = torch.distributed.get_rank(), Path(settings["directory"]).parent
 
@@ -103,7 +103,7 @@ def watched_worker(settings: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     TrainingBatches._targets = watched  # type: ignore[method-assign]
-    stage._on_epoch = killed
+    stage.tell_epoch = killed
     stage.train_worker(settings)
     record = {f"batch{i:04d}": places for i, places in enumerate(seen)}
     np.savez(folder / f"process{rank}.npz", world=world, pid=os.getpid(), **record)
@@ -253,8 +253,8 @@ def test_the_error_for_people_is_found_in_whichever_process_it_was() -> None:
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = DataError("events.csv: no item")
     both = WorkerGroupError("two", {0: RuntimeError("connection reset by peer"), 1: wrapped})
-    assert str(known_cause(both, "sasrec")) == "events.csv: no item"
-    assert known_cause(WorkerGroupError("one", {0: RuntimeError("a bug")}), "sasrec") is None
+    assert str(known_cause(both, "train sasrec")) == "events.csv: no item"
+    assert known_cause(WorkerGroupError("one", {0: RuntimeError("a bug")}), "train sasrec") is None
 
 
 def test_a_machine_with_too_few_gpus_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,9 @@ def test_the_index_holds_the_models_item_vectors_and_knows_its_recall(
     manifest = read_manifest(directory)
     assert manifest["recall"] == {"k": 25, "queries": 40, "recall": 1.0}
     assert (manifest["kind"], manifest["items"], manifest["width"]) == ("exact", 25, 16)
+    # With 25 items all are candidates, so what is summed is the exact sum.
+    assert manifest["log_z"]["queries"] == 40 and manifest["log_z"]["candidates"] == 500
+    assert manifest["log_z"]["max_abs"] < 1e-5 and built.log_z == manifest["log_z"]
     assert (manifest["run"], manifest["model"], manifest["fold"]) == (
         run.directory.name,
         "sasrec",

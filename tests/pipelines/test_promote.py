@@ -129,7 +129,25 @@ def test_a_bundle_that_was_measured_nowhere_cannot_be_promoted(
     promote(experiment)
     published(experiment, "markov", report)
     shutil.rmtree(report)
-    with pytest.raises(ArtifactError, match=r"no report below .* measured on the test split"):
+    with pytest.raises(ArtifactError, match=r"no report below .* measured that on the test split"):
+        promote(experiment)
+
+
+def test_a_candidate_with_another_rule_is_judged_by_its_own_figures_or_refused(
+    experiment: ExperimentConfig,
+) -> None:
+    """The same weights that may repeat the history make other lists than those that may not."""
+    quiet = experiment.model_copy(update={"tracking": TrackingConfig(enabled=False)})
+    changes = {
+        "evaluation": experiment.evaluation.model_copy(update={"exclude": "none"}),
+        "models": {name: experiment.models[name] for name in ("pop", "markov")},
+    }
+    report, other = evaluate(quiet), evaluate(quiet.model_copy(update=changes))
+    first = published(experiment, "markov", report)
+    promote(experiment)
+    second = published(experiment.model_copy(update=changes), "markov", other)
+    assert first != second and first.is_dir()
+    with pytest.raises(ArtifactError, match="by different rules of exclusion"):
         promote(experiment)
 
 

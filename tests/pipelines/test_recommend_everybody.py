@@ -12,11 +12,13 @@ from tiny_bundle import N_USERS, SASREC, make_bundle
 from pipelines import cli
 from pipelines.recommend import recommend_everybody
 from recsys.bundle import load_bundle
-from recsys.config import IndexConfig, MarkovConfig, ModelConfig
+from recsys.config import IndexConfig, MarkovConfig, ModelConfig, UniRecConfig
 from recsys.errors import DataError
 from recsys.recommender import Recommender
 from recsys.recommender.everybody import lists_of_everybody
 from recsys.retrieval.index import build_index
+
+UNIREC = UniRecConfig(width=8, heads=2, blocks=1, max_length=6, global_weight=20.0)
 
 
 def check(found: pl.DataFrame, bundle: Path, k: int) -> None:
@@ -27,7 +29,7 @@ def check(found: pl.DataFrame, bundle: Path, k: int) -> None:
     np.testing.assert_allclose(found["score"], alone["score"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [SASREC, MarkovConfig()], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", [SASREC, UNIREC, MarkovConfig()], ids=lambda config: config.kind)
 @pytest.mark.parametrize("exclude", ["seen", "none", 3])
 def test_they_are_those_of_every_user_alone(
     tmp_path: Path, config: ModelConfig, exclude: str | int

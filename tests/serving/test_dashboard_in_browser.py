@@ -268,6 +268,33 @@ def _gains(measured: Any) -> dict[int, float]:
     return {user: found[0][user] - found[1][user] for user in found[0]}
 
 
+def test_files_of_another_form_end_no_page_in_an_exception(
+    browser: Any, measured: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(measured.output, output)
+    report = output / "tiny" / "reports" / measured.report.name
+    (report / "profile.json").write_text('{"main": {}}')
+    (report / "exposure.json").write_text('[{"model": "pop"}]')
+    for file in output.glob("tiny/runs/*/history.json"):
+        file.write_text('{"epochs": [{"loss": 1.0}]}')
+    for file in output.glob("tiny/index/*/tradeoff.json"):
+        file.write_text('[{"kind": "flat"}]')
+    with dashboard_of(output) as address:
+        visit = Visit(browser, address).open()
+        for module, title, _ in PAGES:
+            visit.open(page=module)
+            visit.page.wait_for_function(
+                "t => document.querySelector('h1')?.innerText === t", arg=title
+            )
+            visit.settle()
+            assert not visit.page.query_selector("[data-testid=stException]"), module
+            if module == "data":
+                assert "cannot be drawn" in visit.page.inner_text("[data-testid=stMain]")
+        visit.close()
+        assert visit.errors == []
+
+
 def test_empty_partial_and_broken_directories_say_what_is_missing(
     browser: Any, measured: Any, tmp_path: Path
 ) -> None:

@@ -124,6 +124,17 @@ def test_new_items_take_part(bundle: Path, tmp_path: Path) -> None:
         assert asked(endpoint, "for-song", item="new", holding="any")["fallback"] is None
 
 
+def test_a_deleted_users_list_is_found_no_more(bundle: Path, tmp_path: Path) -> None:
+    with live(bundle, tmp_path / "state") as endpoint:
+        before = names(asked(endpoint, "similar", items=ITEMS))
+        assert endpoint.client.delete(f"/v1/users/{before[0]}").status_code == 200
+        assert names(asked(endpoint, "similar", items=ITEMS)) == before[1:]
+        for what in ("similar", "songs"):
+            body = {"playlist": before[0]}
+            response = endpoint.client.post(f"/v1/playlists/{what}", json=body)
+            assert response.status_code == 422 and "was deleted" in response.text
+
+
 def test_the_command_line_prints_the_same(bundle: Path, recommender: Recommender) -> None:
     run = CliRunner().invoke
     done = run(app, ["playlists", "similar", str(bundle), "--items", ",".join(ITEMS), "--json"])

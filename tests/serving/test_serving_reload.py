@@ -143,6 +143,56 @@ def test_a_model_that_fails_early_gives_way_to_the_one_before(two: tuple[Path, P
         assert endpoint.metric('recsys_lists_total{source="item_to_item"}') == 3
 
 
+def test_a_model_that_gave_way_is_not_tried_again_by_the_watch(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = two[1].name.split("@")[1]
+    answer = Recommender.recommend
+
+    def broken(self: Recommender, requests: Any) -> Any:
+        at_work = (
+            threading.current_thread().name == "recommender"
+        )  # not when it is tried at loading
+        if at_work and self.bundle.version == failing:
+            raise RuntimeError
+        return answer(self, requests)
+
+    monkeypatch.setattr(Recommender, "recommend", broken)
+    with live(two[0], None, find=lambda: two[1], watch=0.05) as endpoint:
+        until = time.monotonic() + 20
+        while endpoint.metric('recsys_model_loads_total{result="rolled_back"}') == 0:
+            endpoint.ask(history=["i05"])
+            assert time.monotonic() < until, "it was never loaded, or never gave way"
+        time.sleep(0.4)  # the watch looks several times
+        assert {endpoint.ask(history=["i05"])["source"] for _ in range(5)} == {"model"}
+        assert endpoint.metric('recsys_model_loads_total{result="loaded"}') == 1
+        assert reload(endpoint)["result"] == "loaded"  # who asks for it gets it once more
+
+
+def test_every_kind_of_list_has_a_ladder(two: tuple[Path, Path]) -> None:
+    with live(two[0], None) as endpoint:
+        recommender = endpoint.service.model.recommender
+
+        def broken(requests: object) -> None:
+            raise RuntimeError
+
+        recommender.continue_lists = broken  # type: ignore[method-assign,assignment]
+        recommender.similar_batch = broken  # type: ignore[method-assign,assignment]
+        body = {"history": ["i05"], "steps": 3, "groups": 2, "beams": 2, "required": ["i09"]}
+        lists = endpoint.client.post("/v1/playlists/continue", json=body)
+        assert lists.status_code == 200 and lists.json()["source"] == "item_to_item"
+        assert [len(one["items"]) for one in lists.json()["lists"]] == [3, 3]
+        assert all(one["items"][-1]["item_id"] == "i09" for one in lists.json()["lists"])
+        assert lists.json()["lists"][0]["log_probability"] is None
+        near = endpoint.client.post("/v1/similar", json={"items": ["i05"], "k": 2})
+        assert near.status_code == 200 and near.json()["source"] == "item_to_item"
+        assert len(near.json()["lists"][0]["items"]) == 2
+        assert endpoint.ask(history=["i05"])["source"] == "model"
+        refused = endpoint.client.post("/v1/playlists/continue", json=body | {"required": ["x"]})
+        assert refused.status_code == 422
+        assert endpoint.metric('recsys_lists_total{source="item_to_item"}') == 2
+
+
 def test_no_request_is_lost_or_answered_by_a_mixture(two: tuple[Path, Path]) -> None:
     """Under load, models change all the time: each answer is that of the model it names."""
     lists = {bundle.name.split("@")[1]: expected(bundle) for bundle in two}

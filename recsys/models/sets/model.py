@@ -36,6 +36,8 @@ class SetModel(EncoderModel):
         self.temperature = config.training.loss.temperature
         self.encoder = build_set_encoder(config.encoder, n_items)
         self.item_table.weight.requires_grad_(config.learn_songs)
+        self.scale = None if config.learn_songs else nn.Parameter(torch.ones(()))
+        """Of queries: vectors that are given have lengths of their own, which say nothing of certainty."""
 
     @property
     def item_table(self) -> nn.Embedding:
@@ -57,10 +59,10 @@ class SetModel(EncoderModel):
     def queries(self, items: Tensor, mask: Tensor) -> Tensor:
         """Return what histories int64 [T, n] ask for, float [T, D]; zero for an empty one."""
         if isinstance(self.encoder, SIF):
-            rows: Tensor = self.item_table(items)
-            return masked_mean(rows, mask)
-        vectors: Tensor = self.encoder(items, mask)
-        return vectors
+            vectors = masked_mean(self.item_table(items), mask)
+        else:
+            vectors = self.encoder(items, mask)
+        return vectors if self.scale is None else vectors * self.scale
 
     def prefix_queries(self, batch: SequenceBatch, places: Tensor) -> Tensor:
         """Return the queries of histories that end at flat places int64 [T] of a batch, float [T, D]."""

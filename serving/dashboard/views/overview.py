@@ -8,7 +8,7 @@ import polars as pl
 
 from recsys.config import EvaluationConfig
 from recsys.errors import ArtifactError
-from recsys.evaluation.measured import RunChoice, rows_of
+from recsys.evaluation.measured import RunChoice, judges, rows_of
 from recsys.evaluation.names import number, p_text
 from recsys.evaluation.paired import compared
 from serving.dashboard.address import switch
@@ -116,7 +116,9 @@ def _model(registry: Registry, model: str, scope: Scope) -> None:
     with left:
         _version("champion", champion, model, scope)
         if champion is None:
-            st.caption(f"`recsys promote configs/{model}.yaml` makes the candidate the first.")
+            st.caption(
+                f"`recsys promote` with the configuration of {model} makes the candidate the first."
+            )
     with right:
         if candidate is not None and champion is not None and candidate.version == champion.version:
             st.metric("candidate", "the champion")
@@ -143,14 +145,12 @@ def _version(alias: str, version: Version | None, model: str, scope: Scope) -> N
 
 
 def run_of(version: Version, model: str, scope: Scope) -> RunChoice | None:
-    """Return the newest measurement of the run that a registered bundle was made of."""
-    run = version.info.get("run")
+    """Return the newest measurement that judges a registered bundle."""
     for report in scope.library.reports:
         if report.experiment == model:
             for dataset in dict.fromkeys((model, *scope.rows["dataset"].unique().to_list())):
                 for choice in choices(scope.library, dataset, scope.split):
-                    directory = choice.directory
-                    if directory is not None and directory.name == run:
+                    if judges(choice, version.info):
                         return choice
             return None
     return None

@@ -1,0 +1,43 @@
+"""What every command begins with: its configuration, and a console to print on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recsys.config import ExperimentConfig
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, see configs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file."),
+]
+
+
+def load(path: Path, overrides: list[str] | None) -> ExperimentConfig:
+    """Return the configuration of a file, with settings that replace those in it."""
+    from recsys.config import load_config
+
+    config = load_config(path, overrides or [])
+    if config.data.preset is not None:
+        from recsys.data.catalogue import find_preset
+
+        find_preset(config.data.preset)  # before Ray is started for a name that is not known
+    return config
+
+
+def open_console() -> Console:
+    """Return where a command prints: as wide as the terminal, or wide enough for a log."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = (
+            120  # a log file has no width of its own, and tables should not be cut to 80
+        )
+    return console

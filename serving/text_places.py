@@ -1,0 +1,67 @@
+"""New items placed by their texts, where the model can read them: each text is read once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from features.text_tower import TextTower
+from recsys.bundle import Bundle
+from recsys.errors import RecsysError
+from recsys.growth import NewItem
+
+log = logging.getLogger(__name__)
+
+Vector = tuple[float, ...]
+
+
+class TextPlaces:
+    """The item vectors that a bundle's model gives to texts; None of a bundle that reads none.
+
+    If what it needs is not here (the frozen encoder, say), that is logged once, and items are placed
+    as if the bundle read no texts.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.model: Any = bundle.model
+        self.tower = None if bundle.text is None else TextTower.load(bundle.text)
+        self._known: dict[tuple[tuple[str, str], ...], Vector | None] = {}
+
+    def vector(self, attributes: Mapping[str, str]) -> Vector | None:
+        """Return the item vector of texts; None where there is none to give."""
+        key = tuple(sorted(attributes.items()))
+        if self.tower is not None and key not in self._known:
+            try:
+                self._known[key] = self._read(attributes)
+            except RecsysError as error:
+                log.error("texts cannot be read", extra={"error": str(error)})
+                self.tower = None
+        return self._known.get(key)
+
+    def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
+        """Return the items, those that go `by_text` with their vectors instead of `like`."""
+        return tuple(self._placed(item) for item in items)
+
+    def _placed(self, item: NewItem) -> NewItem:
+        vector = self.vector(item.attributes) if item.by_text else None
+        return item if vector is None else replace(item, vector=vector, like=(), weights=())
+
+    def _read(self, attributes: Mapping[str, str]) -> Vector | None:
+        import torch
+
+        assert self.tower is not None
+        if hasattr(self.model, "encode_texts"):
+            texts = self.tower.vectors([attributes])  # [1, W]
+            if not texts.any():
+                return None
+            with torch.inference_mode():
+                found = self.model.encode_texts(torch.from_numpy(texts))[0]
+        else:
+            sentences = self.tower.sentences([attributes])
+            if not sentences.lengths()[1]:
+                return None
+            with torch.inference_mode():
+                found = self.model.vectors_of(sentences)[1]
+        return tuple(found.tolist())

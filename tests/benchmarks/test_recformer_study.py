@@ -1,0 +1,66 @@
+"""The Recformer study: the order of its cells, their configurations, and its paired comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recformer_study import FLOORS, LEARNED, SHARES, Cell, cells, compare
+
+from recsys.config import RecformerConfig, SASRecConfig
+
+
+def test_the_most_informative_cells_come_first() -> None:
+    found = cells([0, 1])
+    assert len(found) == len(set(found))
+    assert [c.model for c in found[:5]] == ["zero_shot", *FLOORS, "sasrec"]
+    assert [c.seed for c in found] == sorted(c.seed for c in found)
+    assert {(c.model, c.users) for c in found if c.seed == 1} == {
+        (model, share) for model in LEARNED for share in SHARES
+    }
+
+
+def test_a_cell_is_one_model_at_a_share_of_the_users(tmp_path: Path) -> None:
+    weights = tmp_path / "pretrained"
+    config = Cell("recformer", 0.1, 2).config(tmp_path, weights)
+    [model] = config.models.values()
+    assert isinstance(model, RecformerConfig)
+    assert (model.training.users, model.stages, model.pretrained) == (0.1, "two", weights)
+    assert (config.seed, config.text.tokenizer) == (2, str(weights))
+    [scratch] = Cell("scratch", 0.1, 2).config(tmp_path, weights).models.values()
+    assert isinstance(scratch, RecformerConfig) and scratch.pretrained is None
+    assert scratch.encoder == model.encoder
+    [zero] = Cell("zero_shot", 0.0, 0).config(tmp_path, weights).models.values()
+    assert isinstance(zero, RecformerConfig) and zero.stages == "none"
+    [sasrec] = Cell("sasrec", 0.01, 0).config(tmp_path, weights).models.values()
+    assert isinstance(sasrec, SASRecConfig) and sasrec.training.users == 0.01
+
+
+def test_models_are_compared_by_user_at_the_same_share_and_seed(tmp_path: Path) -> None:
+    folder = tmp_path / "users"
+    folder.mkdir()
+    users = np.arange(300)
+    base = np.random.default_rng(0).random(300)
+
+    def keep(name: str, values: np.ndarray) -> None:  # type: ignore[type-arg]
+        np.savez(folder / f"{name}.npz", users=users, ndcg=values)
+
+    keep("recformer.0.1.0", base + 0.2)
+    keep("scratch.0.1.0", base)
+    keep("sasrec.0.1.0", base + 0.2)
+    keep("sasrec.1.0", base)
+    keep("zero_shot.0.0", base - 0.1)
+    rows = {tuple(row["pair"]): row for row in compare(tmp_path)}
+    assert set(rows) == {
+        ("recformer.0.1.0", "scratch.0.1.0"),
+        ("recformer.0.1.0", "sasrec.0.1.0"),
+        ("zero_shot.0.0", "sasrec.1.0"),
+    }
+    better = rows["recformer.0.1.0", "scratch.0.1.0"]
+    assert better["p"] < 0.001 <= better["p_holm"] + 0.001
+    assert better["ndcg@10"]["of"] - better["ndcg@10"]["against"] == pytest.approx(0.2)
+    assert rows["recformer.0.1.0", "sasrec.0.1.0"]["p"] == 1.0
+    np.savez(folder / "scratch.0.1.0.npz", users=users + 1, ndcg=base)
+    with pytest.raises(ValueError, match="tested on different users"):
+        compare(tmp_path)

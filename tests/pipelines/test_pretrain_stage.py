@@ -1,0 +1,155 @@
+"""From two domains to an encoder, and from that to a bundle of a third that was never learned from."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from pipelines.pretrain import PRETRAINED, SENTENCES, pretrain
+from pipelines.ray_session import ray_session
+from pipelines.stages import run_experiment
+from pipelines.train import _stage_epochs
+from recsys.bundle import load_bundle
+from recsys.config import RayConfig, load_config, load_pretrain_config
+from recsys.data.token_store import TokenStore
+from recsys.errors import ArtifactError, ConfigError
+from recsys.manifest import read_manifest
+from recsys.models.recformer.model import Recformer
+from recsys.published import find_bundle
+
+ENCODER = {
+    "width": 16, "heads": 2, "inner": 16, "blocks": 1, "max_tokens": 24, "max_items": 4,
+}  # fmt: skip
+TRAINING = {"epochs": 1, "batch_size": 16, "warmup_steps": 0, "lr": 1e-3}
+RAY = {"workers": 1, "partitions": 1, "object_store_mb": 80}
+
+
+@pytest.fixture
+def domains(write_config: Callable[..., Path], tmp_path: Path) -> list[str]:
+    """Two configurations of the tiny log, by two names."""
+    found = []
+    for name in ("one", "two"):
+        path = write_config(name=name, tracking={"enabled": False})
+        found.append(str(path.rename(tmp_path / f"{name}.yaml")))
+    return found
+
+
+@pytest.fixture
+def pretraining(domains: list[str], tmp_path: Path) -> Path:
+    """The YAML of a pre-training over both."""
+    raw = {
+        "name": "both", "output": str(tmp_path / "out"), "domains": domains, "encoder": ENCODER,
+        "tokenizer": {"vocabulary_size": 200}, "held_out": 0.2, "training": TRAINING, "ray": RAY,
+        "tracking": {"enabled": False},
+    }  # fmt: skip
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def experiment(pretrained: Path, write_config: Callable[..., Path]) -> Path:
+    recformer = {"kind": "recformer", "encoder": ENCODER, "pretrained": str(pretrained)}
+    return write_config(
+        name="third",
+        models={
+            "zero_shot": {**recformer, "stages": "none"},
+            "tuned": {**recformer, "training": TRAINING},
+        },
+        text={"tokenizer": str(pretrained)},
+        evaluation={"bootstrap": 100, "permutations": 100},
+        tracking={"enabled": False},
+        publish={"model": "tuned"},
+    )
+
+
+LOAD = """
+import sys, json, torch
+from pathlib import Path
+from recsys.bundle import load_bundle
+from recsys.recommender import Query, Recommender
+bundle = load_bundle(Path(sys.argv[1]))
+[answer] = Recommender(bundle).recommend([Query(history=["i03", "i04"], k=5)])
+print(json.dumps(answer.items))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_encoder_of_two_domains_ranks_a_third(
+    pretraining: Path, write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, out = load_pretrain_config(pretraining), io.StringIO()
+    console = Console(file=out, width=120)
+    with ray_session(RayConfig(workers=1, object_store_mb=80)):
+        directory = pretrain(config, console)
+        made = (directory / "manifest.json").stat().st_mtime_ns
+        assert pretrain(config, console) == directory
+        assert (directory / "manifest.json").stat().st_mtime_ns == made  # nothing to do
+        history = json.loads((directory / "history.json").read_text())
+        assert set(history["epochs"][0]) >= {"ndcg@10_one", "ndcg@10_two", "loss", "seconds"}
+        assert (directory / "tokenizer.json").is_file()
+        sentences = config.workspace / SENTENCES
+        facts = read_manifest(sentences)
+        assert facts["domains"]["one"]["items"] == 25 and config.workspace / PRETRAINED == directory
+        assert TokenStore.load(sentences / "two").tokenizer_hash == facts["tokenizer_hash"]
+
+        third = load_config(experiment(directory, write_config))
+        run_experiment(third, console)
+    printed = out.getvalue()
+    assert re.search(r"zero_shot +[01]\.\d{4}", printed) and re.search(
+        r"tuned +[01]\.\d{4}", printed
+    )
+    bundle = load_bundle(find_bundle(third.workspace / "bundles"))
+    assert isinstance(bundle.model, Recformer) and bundle.index is not None
+    assert torch.equal(bundle.index.vectors, bundle.model.encode_items())
+    path = find_bundle(third.workspace / "bundles")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=True
+    )
+    items = json.loads(done.stdout.splitlines()[-1])
+    assert len(set(items)) == 5 and not {"i03", "i04"} & set(items)
+
+
+def test_weights_that_are_not_there_are_missed_before_anything_is_trained(
+    fitted_experiment: Any, tmp_path: Path
+) -> None:
+    from pipelines.train import run_key
+    from recsys.config import RecformerConfig
+
+    model = RecformerConfig(pretrained=tmp_path / "nowhere", stages="none")
+    config = fitted_experiment.model_copy(update={"models": {"recformer": model}})
+    with pytest.raises(ArtifactError, match=r"sentences|neither a finished pre-training"):
+        run_key(config, "recformer")
+
+
+def test_a_configuration_says_where_it_is_wrong(pretraining: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mlm_share"):
+        load_pretrain_config(pretraining, ["mlm_share=2"])
+    with pytest.raises(ConfigError, match=r"domains"):
+        load_pretrain_config(pretraining, ["domains=[]"])
+
+
+def row(stage: int, epoch: int, value: float | None) -> dict[str, float]:
+    found = {"stage": float(stage), "epoch": float(epoch), "loss": 1.0}
+    return found if value is None else {**found, "ndcg@10": value}
+
+
+def test_a_refit_is_told_the_epochs_that_led_to_the_best() -> None:
+    first = [row(1, 0, None), row(1, 1, 0.3), row(1, 2, None), row(1, 3, 0.2)]
+    second = [row(2, 4, 0.25), row(2, 5, None), row(2, 6, 0.4)]
+    led = {"stage_1_epochs": 2.0, "stage_2_epochs": 3.0}
+    assert _stage_epochs([*first, *second], second[2]) == led
+    assert _stage_epochs(first, first[1]) == {"stage_1_epochs": 2.0, "stage_2_epochs": 0.0}
+    assert _stage_epochs(second, {**second[2], "epoch": 2.0})["stage_1_epochs"] == 0.0
+    assert _stage_epochs([], {"epoch": 3.0, "ndcg@10": 0.1}) == {}

@@ -1,0 +1,139 @@
+"""A new item given as text alone: the model of the bundle reads it, and places it where it belongs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from live_client import live
+from tiny_bundle import N_ITEMS, events, items_frame, make_bundle
+
+from features.sentences import SentenceMaker
+from features.text_map import save_map
+from features.text_tower import TextTower, write_tower
+from features.text_vectors import TokenProjection
+from features.tokenizer import train_tokenizer
+from recsys.config import ItemVectors, SASRecConfig, TextConfig, TextItems, TextVectorsConfig
+from recsys.data.sequences import TrainingData
+from recsys.errors import ArtifactError
+from recsys.models import build_model
+from recsys.models.item_table import read_texts
+
+pytest.importorskip("tokenizers")
+
+WIDTH = 8
+VECTORS = ItemVectors(width=WIDTH)
+COLOURS = ["amber", "azure", "coral", "ebony", "ivory"]
+PLACES = ["desk", "wall", "roof", "yard", "lake", "hall", "barn", "attic"]
+
+
+def titled() -> pl.DataFrame:
+    titles = [f"{COLOURS[i % 5]} {PLACES[i // 5 % 8]} lamp" for i in range(1, N_ITEMS + 1)]
+    return items_frame().with_columns(pl.Series("title", titles))
+
+
+def written(root: Path) -> tuple[Path, TrainingData]:
+    """Write a tower of the tiny catalogue; return it, and what a model learns from."""
+    tokenizer = train_tokenizer(
+        titled()["title"].to_list(), ["title"], vocabulary_size=200, lowercase=True
+    )
+    tokenizer.save(root / "tokenizer")
+    store = SentenceMaker(tokenizer, ("title",), TextConfig()).of_frame(titled())
+    learned = np.arange(N_ITEMS + 1) > 0
+    projection = TokenProjection.fit(store, learned, WIDTH)
+    save_map(root / "map", "tokens", projection)
+    write_tower(
+        root / "text",
+        ["title"],
+        TextConfig(),
+        tokenizer=root / "tokenizer",
+        text_map=root / "map",
+    )
+    log = events()
+    return root / "text", TrainingData(log, log.offsets[1:], store, projection.vectors(store))
+
+
+def frozen_bundle(root: Path) -> Path:
+    text, data = written(root)
+    config = TextVectorsConfig(vectors=VECTORS)
+    model = build_model(config, N_ITEMS)
+    model.fit(data)  # type: ignore[operator]
+    return make_bundle(root / "bundles", config, model=model.eval(), items=titled(), text=text)
+
+
+def test_a_text_is_placed_beside_the_items_that_it_is_like(tmp_path: Path) -> None:
+    with live(frozen_bundle(tmp_path), tmp_path / "state") as endpoint:
+        title = titled()["title"][16]
+        told = endpoint.add("new", attributes={"title": title})
+        assert (told["placed_by"], told["searchable"]) == ("text", True)
+        alike = endpoint.client.post("/v1/similar", json={"items": ["new"], "k": 1}).json()
+        assert alike["lists"][0]["items"][0]["item_id"] == "i17"
+        scores = {
+            row["item_id"]: row["score"] for row in endpoint.ask(history=["i05"], k=41)["items"]
+        }
+        assert scores["new"] == pytest.approx(scores["i17"], rel=1e-5)
+        # A text without a word of the catalogue has no place, and says so.
+        refused = endpoint.client.post(
+            "/v1/items", json={"item_id": "x", "attributes": {"title": "  "}}
+        )
+        assert refused.status_code == 422
+
+
+def test_it_stands_there_after_a_restart(tmp_path: Path) -> None:
+    bundle = frozen_bundle(tmp_path)
+    with live(bundle, tmp_path / "state") as endpoint:
+        endpoint.add("new", attributes={"title": "amber lamp"})
+        before = endpoint.ask(history=["i05"], k=41)["items"]
+    with live(bundle, tmp_path / "state") as endpoint:
+        assert endpoint.ask(history=["i05"], k=41)["items"] == before
+
+
+def test_a_learned_map_of_texts_places_it_too(tmp_path: Path) -> None:
+    text, data = written(tmp_path)
+    config = SASRecConfig(
+        width=8, heads=2, blocks=1, max_length=6, text=TextItems(vectors=VECTORS, mode="only")
+    )
+    model = build_model(config, N_ITEMS)
+    read_texts(model, data)
+    path = make_bundle(tmp_path / "bundles", config, model=model.eval(), items=titled(), text=text)
+    with live(path, tmp_path / "state") as endpoint:
+        assert (
+            endpoint.add("new", attributes={"title": titled()["title"][9]})["placed_by"] == "text"
+        )
+        scores = {
+            row["item_id"]: row["score"] for row in endpoint.ask(history=["i05"], k=41)["items"]
+        }
+        assert scores["new"] == pytest.approx(scores["i10"], rel=1e-4)
+
+
+def test_what_the_tower_says_of_the_catalogue_is_what_was_trained_on(tmp_path: Path) -> None:
+    text, data = written(tmp_path)
+    rows = titled().select("title").to_dicts()
+    assert data.item_vectors is not None
+    np.testing.assert_allclose(TextTower.load(text).vectors(rows), data.item_vectors[1:], atol=1e-6)
+    assert data.sentences is not None
+    assert TextTower.load(text).sentences(rows).tokens.tolist() == data.sentences.tokens.tolist()
+
+
+def test_an_encoder_of_other_weights_is_refused_and_words_place_the_item(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from dataclasses import replace
+
+    bundle = frozen_bundle(tmp_path)
+    tower = tmp_path / "text" / "tower.json"
+    save_map(tmp_path / "other", str(tmp_path / "encoder"), None)
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "model.safetensors").write_bytes(b"one")
+    write_tower(tmp_path / "foreign", ["title"], TextConfig(), text_map=tmp_path / "other")
+    (tmp_path / "encoder" / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(ArtifactError, match=r"encoder holds other weights .* than those that made"):
+        TextTower.load(tmp_path / "foreign").vectors([{"title": "amber"}])
+    assert tower.is_file()
+    with live(bundle, tmp_path / "state") as endpoint:
+        texts = endpoint.service.model.texts
+        texts.tower = replace(TextTower.load(tmp_path / "foreign"))
+        told = endpoint.add("new", attributes={"title": "amber attic lamp"})
+        assert told["placed_by"] == "words" and texts.tower is None
