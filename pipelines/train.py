@@ -113,7 +113,6 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     run without, which must be finished.
     """
     config = config.anchored()
-    config = config.model_copy(update={"models": _absolute(config.models)})
     directory = run_directory(config, name, fold, refit=refit)
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +10,6 @@ from recsys.config.playlists import Seq2SeqConfig, SetModelConfig
 from recsys.config.recformer import RecformerConfig
 from recsys.config.section import Section
 from recsys.config.text import ItemVectors, TextItems, TextVotes
-from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.training import SET_OBJECTIVES, TrainingConfig
 
 
