@@ -196,16 +196,21 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
-    answers, left = [], []
+    asked = [q for q in questions() if options.only in q.scenario]
+    answers: list[dict[str, Any]] = []
     date, began = now(), time.monotonic()
-    for question in questions():
-        if options.only not in question.scenario:
-            continue
+    for number, question in enumerate(asked):
         if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
-            left.append(f"{question.scenario}: {question.part}, {question.form}")
-            continue
+            break
         answers.append(answer(question, options))
         print(json.dumps(answers[-1]), flush=True)
+        store(answers, asked[number + 1 :], date, options)
+
+
+def store(
+    answers: list[dict[str, Any]], left: list[Question], date: str, options: argparse.Namespace
+) -> None:
+    """Write what has been answered, and what has not."""
     seeds = ",".join(map(str, options.seeds))
     result = {
         "benchmark": "planted",
@@ -215,8 +220,8 @@ def main() -> None:
         "bar": {"relative_gain": BAR, "null": "the interval holds 0"},
         "settings": {"shared": SHARED, "training": TRAINING, "compact": COMPACT},
         "answers": answers,
-        "not_asked": left,
-        "machine": machine() | {"load_before": round(os.getloadavg()[0], 2)},
+        "not_asked": [f"{q.scenario}: {q.part}, {q.form}" for q in left],
+        "machine": machine() | {"load": round(os.getloadavg()[0], 2)},
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 

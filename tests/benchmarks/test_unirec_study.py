@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import unirec_summary
-from unirec_study import MAIN, SETS, Cell, ablated, cells
+from unirec_study import MAIN, SETS, Cell, ablated, cells, missing
 from unirec_summary import Ranked, _cut, history_variance, mean_count, summarise
 
 from recsys.data.sequences import SequenceStore
@@ -24,6 +24,14 @@ def test_the_most_informative_cells_come_first() -> None:
     assert [c.seed for c in found] == sorted(c.seed for c in found)
     assert len(cells(SETS, [0], ablations=False)) < len([c for c in found if c.seed == 0])
     assert all(model not in MAIN for model in ablated("beauty"))
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    whole = missing(tmp_path)
+    assert whole[:2] == ["30music.sasrec.0", "30music.unirec.0"]
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "30music.sasrec.0.json").write_text("{}")
+    assert missing(tmp_path) == whole[1:]
 
 
 def test_a_cell_is_one_model_of_its_sets_configuration(tmp_path: Path) -> None:

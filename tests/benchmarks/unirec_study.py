@@ -130,6 +130,14 @@ def run(cell: Cell, work: Path, results: Path, console: Console) -> None:
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
+def missing(results: Path) -> list[str]:
+    """Return the cells of the whole study, in their order, that have no figures yet."""
+    whole = cells(SETS, SEEDS, ablations=True)
+    return [
+        c.path.removesuffix(".json") for c in whole if not (results / "cells" / c.path).exists()
+    ]
+
+
 def main() -> None:
     """Run what is asked for, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -162,6 +170,7 @@ def main() -> None:
             "command": "python tests/benchmarks/unirec_study.py",
             "versions": {package: version(package) for package in PACKAGES},
             "machine": machine(),
+            "missing": missing(options.output),
         }
         (options.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
