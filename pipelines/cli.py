@@ -136,6 +136,7 @@ def rolling(
     run_rolling(_load(config, overrides), RollingSettings(model, epochs, which, lr), _console())
 
 
+@app.command()
 def pretrain(config: Config, overrides: Overrides = None) -> None:
     """Pre-train a text encoder over several data sets, for models of kind recformer."""
     from pipelines.pretrain import pretrain as pretrain_encoder

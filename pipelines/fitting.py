@@ -82,14 +82,14 @@ def fit_model(
         raise TypeError(f"{type(model).__name__} is not trained by gradient")
     data, validation = training_data(config, name, fold, store, split), split.validation
     read_texts(model, data)
+    if model_config.training.users < 1:
+        data, validation = some_users(config, name, data, validation)
     if getattr(model_config, "song_vectors", None) is not None:
         _give_song_vectors(model, config, model_config.song_vectors)
     if (earlier := earlier or earlier_model(config, name)) is not None:
         facts = start_from(earlier, config, name, model, data)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    if model_config.training.users < 1:
-        data, validation = some_users(config, name, data, validation)
     if getattr(model_config, "needs_statistics", False):
         plan["statistics"] = training_statistics(config, fold, refit)
     whole = FitPlan(

@@ -353,7 +353,11 @@ def train_worker(settings: dict[str, Any]) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    train_process(settings, context.get_world_rank(), context.get_world_size())
+
+
+def train_process(settings: dict[str, Any], rank: int = 0, world_size: int = 1) -> None:
+    """Do what one of the processes that train together does; the first one leaves the result."""
     work = Path(settings["directory"])
     tracker = join_tracking(settings) if rank == 0 else None
     rows = fit_model(

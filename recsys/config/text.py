@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -14,6 +15,18 @@ def _without_repeats(values: list[str] | None) -> list[str] | None:
     if repeated:
         raise ValueError(f"each attribute once, but {', '.join(repeated)} is repeated")
     return values
+
+
+def _anchored(place: str) -> str:
+    """Return a name as it is, and a path from the directory in which the command runs as an absolute one:
+    processes of Ray run in directories of their own.
+    """
+    return place if place in NAMES else str(Path(place).absolute())
+
+
+NAMES: Final = ("train", "tokens", "minilm")
+Place = Annotated[str, AfterValidator(_anchored)]
+"""One of the `NAMES`, or a directory."""
 
 
 class TextConfig(Section):
@@ -32,7 +45,7 @@ class TextConfig(Section):
     """Most tokens of an item."""
     empty_items: Literal["fail", "keep"] = "fail"
     """Items without a value in any attribute: refused, or kept as items without a sentence."""
-    tokenizer: str = "train"
+    tokenizer: Place = "train"
     """`train`: a WordPiece tokenizer of the items that have training events; or a local Hugging Face
     directory with `tokenizer.json`."""
     vocabulary_size: int = Field(8192, ge=64)
@@ -60,7 +73,7 @@ class TextConfig(Section):
 class ItemVectors(Section):
     """Which vectors of the items' texts a model reads; they stay as they are while it learns."""
 
-    source: str = "tokens"
+    source: Place = "tokens"
     """`tokens`: bags of tokens by truncated SVD; `minilm`: a small language model, if its package is
     installed; a local Hugging Face directory of an encoder; or a bundle, whose item vectors are taken
     (those of a Recformer, say)."""

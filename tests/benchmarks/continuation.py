@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--sets", required=True, help="of configs/continuation_*.yaml, with commas")
     parser.add_argument("--given", default="own", help="`own` (the configuration's) and numbers")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument(
+        "--models", help="only these, trained already; by default all, trained first"
+    )
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -49,20 +52,25 @@ def main() -> None:
         for seed in map(int, options.seeds.split(",")):
             path = options.output / f"{name}-s{seed}.json"
             if not path.is_file():
-                result = run(name, seed, options.given.split(","), options.work.absolute())
+                result = run(name, seed, options)
                 path.write_text(json.dumps(result, indent=1) + "\n")
             show(path)
 
 
-def run(name: str, seed: int, given: list[str], work: Path) -> dict[str, Any]:
+def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and ask one cell; return its record."""
     from recsys.config import load_config
 
+    work, given = options.work.absolute(), options.given.split(",")
     output = work if seed == 0 else work / f"seed-{seed}"
     path = f"configs/continuation_{name}.yaml"
     command = [sys.executable, "-m", "pipelines.cli", "run", path, f"seed={seed}"]
-    subprocess.run([*command, f"output={output}"], cwd=ROOT, check=True)
+    if options.models is None:
+        subprocess.run([*command, f"output={output}"], cwd=ROOT, check=True)
     config = load_config(ROOT / path, [f"seed={seed}", f"output={output}"])
+    if options.models is not None:
+        models = {model: config.models[model] for model in options.models.split(",")}
+        config = config.model_copy(update={"models": models})
     return {
         "benchmark": "continuation",
         "date": now(),

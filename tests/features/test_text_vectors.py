@@ -14,7 +14,7 @@ from features.text_map import Centred, bundle_vectors, fit_centred, load_map, sa
 from features.text_vectors import FrozenEncoder, TokenProjection, encoder_directory, plain_texts
 from features.tokenizer import train_tokenizer
 from recsys.bundle import load_bundle
-from recsys.config import MarkovConfig, TextConfig
+from recsys.config import ItemVectors, MarkovConfig, TextConfig
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
 
@@ -102,6 +102,15 @@ def test_a_frozen_encoders_vectors_are_the_mean_over_a_texts_tokens(encoder: Fro
     mean = hidden.mean(0).numpy()
     np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean), atol=1e-6)
     np.testing.assert_allclose(encoder.vectors(TITLES[4:5])[0], found[4], atol=1e-6)
+
+
+def test_directories_are_absolute_wherever_a_worker_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ItemVectors(source="bert", width=None).source == str(tmp_path / "bert")
+    assert TextConfig(tokenizer="bert").tokenizer == str(tmp_path / "bert")
+    assert (ItemVectors().source, TextConfig().tokenizer) == ("tokens", "train")
 
 
 def test_what_is_no_encoder_is_named(tmp_path: Path) -> None:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 import yaml
+from made_experiment import finish_training, no_session, run_stages_here
 from rich.console import Console
+from safetensors.torch import load_file
 
-from pipelines.pretrain import PRETRAINED, SENTENCES, pretrain
-from pipelines.ray_session import ray_session
-from pipelines.stages import run_experiment
-from pipelines.train import _stage_epochs
+import pipelines.pretrain
+import pipelines.ray_session
+import pipelines.stages
+import pipelines.text
+import pipelines.train
+from pipelines.evaluate import evaluate
+from pipelines.index import index
+from pipelines.pretrain import SENTENCES, fit_encoder, pretrain
+from pipelines.publish import publish
+from pipelines.runs import open_run
+from pipelines.text import build_sentences
+from pipelines.train import _stage_epochs, train, train_process
 from recsys.bundle import load_bundle
-from recsys.config import RayConfig, load_config, load_pretrain_config
+from recsys.config import ExperimentConfig, load_config, load_pretrain_config
+from recsys.data.sequences import SequenceStore, Split, TrainingData
+from recsys.data.statistics import TrainingStatistics
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import read_manifest
 from recsys.models.recformer.model import Recformer
-from recsys.published import find_bundle
 
 ENCODER = {
     "width": 16, "heads": 2, "inner": 16, "blocks": 1, "max_tokens": 24, "max_items": 4,
@@ -84,36 +95,80 @@ print(json.dumps(answer.items))
 """
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_an_encoder_of_two_domains_ranks_a_third(
-    pretraining: Path, write_config: Callable[..., Path], tmp_path: Path
-) -> None:
-    config, out = load_pretrain_config(pretraining), io.StringIO()
-    console = Console(file=out, width=120)
-    with ray_session(RayConfig(workers=1, object_store_mb=80)):
-        directory = pretrain(config, console)
-        made = (directory / "manifest.json").stat().st_mtime_ns
-        assert pretrain(config, console) == directory
-        assert (directory / "manifest.json").stat().st_mtime_ns == made  # nothing to do
-        history = json.loads((directory / "history.json").read_text())
-        assert set(history["epochs"][0]) >= {"ndcg@10_one", "ndcg@10_two", "loss", "seconds"}
-        assert (directory / "tokenizer.json").is_file()
-        sentences = config.workspace / SENTENCES
-        facts = read_manifest(sentences)
-        assert facts["domains"]["one"]["items"] == 25 and config.workspace / PRETRAINED == directory
-        assert TokenStore.load(sentences / "two").tokenizer_hash == facts["tokenizer_hash"]
-
-        third = load_config(experiment(directory, write_config))
-        run_experiment(third, console)
-    printed = out.getvalue()
-    assert re.search(r"zero_shot +[01]\.\d{4}", printed) and re.search(
-        r"tuned +[01]\.\d{4}", printed
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what Ray would run in this process."""
+    run_stages_here(monkeypatch)
+    for module in (pipelines.ray_session, pipelines.text, pipelines.train):
+        monkeypatch.setattr(module, "ray_session", no_session)
+    monkeypatch.setattr(
+        pipelines.text, "map_partitions", lambda task, items, workers, title: list(map(task, items))
     )
-    bundle = load_bundle(find_bundle(third.workspace / "bundles"))
+    monkeypatch.setattr(pipelines.text, "worker_count", lambda config: 1)
+    monkeypatch.setattr(
+        pipelines.pretrain, "run_workers", lambda worker, settings, *rest: fit_encoder(settings)
+    )
+    monkeypatch.setattr(
+        pipelines.train, "run_workers", lambda worker, settings, *rest: train_process(settings)
+    )
+
+
+def finish_features(
+    path: Path, store: SequenceStore, split: Split, items: pl.DataFrame
+) -> ExperimentConfig:
+    """Write the stages before sentences of a configuration."""
+    config = load_config(path, ["models={pop: {kind: pop}}", "publish={}", "refit=false"])
+    finish_training(config, store, split, items)
+    counts = TrainingData(store, split.train_end).item_counts()
+    for name in ("main", "main-refit"):
+        folder = config.workspace / "features" / "statistics" / name
+        TrainingStatistics(None, None, counts).save(folder)
+    return config
+
+
+@pytest.mark.usefixtures("here")
+def test_an_encoder_of_two_domains_ranks_a_third(
+    pretraining: Path,
+    write_config: Callable[..., Path],
+    tiny_store: SequenceStore,
+    tiny_split: Split,
+    tiny_items: pl.DataFrame,
+) -> None:
+    config, console = load_pretrain_config(pretraining), Console(file=io.StringIO(), width=120)
+    made = (tiny_store, tiny_split, tiny_items)
+    for path in config.domains:
+        finish_features(path, *made)
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(pipelines.stages, "run_steps", lambda *stages: [])  # they are finished
+    directory = pretrain(config, console)
+    written = (directory / "manifest.json").stat().st_mtime_ns
+    assert pretrain(config, console) == directory
+    assert (directory / "manifest.json").stat().st_mtime_ns == written  # nothing to do
+    monkey.undo()
+    history = json.loads((directory / "history.json").read_text())
+    assert set(history["epochs"][0]) >= {"ndcg@10_one", "ndcg@10_two", "loss", "seconds"}
+    facts = read_manifest(config.workspace / SENTENCES)
+    assert facts["domains"]["one"]["items"] == 25
+    two = TokenStore.load(config.workspace / SENTENCES / "two")
+    assert two.tokenizer_hash == facts["tokenizer_hash"]
+
+    third = load_config(experiment(directory, write_config))
+    finish_features(experiment(directory, write_config), *made)
+    build_sentences(third)
+    for refit in (False, True):
+        for name in third.models:
+            train(third, name, refit=refit)
+    refitted = third.model_copy(update={"refit": True})
+    for name in third.models:
+        index(refitted, name)
+    path = publish(refitted, evaluate(refitted))
+    bundle = load_bundle(path)
     assert isinstance(bundle.model, Recformer) and bundle.index is not None
     assert torch.equal(bundle.index.vectors, bundle.model.encode_items())
-    path = find_bundle(third.workspace / "bundles")
+    zero = open_run(third, "zero_shot", "main").model
+    assert isinstance(zero, Recformer)
+    pretrained = load_file(directory / "encoder.safetensors")
+    assert torch.equal(zero.encoder.words.weight, pretrained["words.weight"])
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=True
     )
@@ -153,3 +208,10 @@ def test_a_refit_is_told_the_epochs_that_led_to_the_best() -> None:
     assert _stage_epochs(first, first[1]) == {"stage_1_epochs": 2.0, "stage_2_epochs": 0.0}
     assert _stage_epochs(second, {**second[2], "epoch": 2.0})["stage_1_epochs"] == 0.0
     assert _stage_epochs([], {"epoch": 3.0, "ndcg@10": 0.1}) == {}
+
+
+def test_it_is_a_command() -> None:
+    from pipelines.cli import app
+
+    names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    assert "pretrain" in names

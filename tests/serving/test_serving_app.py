@@ -313,3 +313,16 @@ def test_openapi_describes_requests_answers_and_errors(client: TestClient) -> No
     assert request["properties"]["k"]["maximum"] == MAX_K
     answer = api["components"]["schemas"]["RecommendResponse"]
     assert {"request_id", *ask(client, history=["i05"])} == set(answer["properties"])
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/page.js", "/page/docs.js", "/page/page.css"])
+def test_pages_load_nothing_from_elsewhere(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200 and "://" not in response.text
+    assert response.headers["content-security-policy"].startswith("default-src 'self'")
+
+
+def test_the_frameworks_own_pages_are_off(client: TestClient) -> None:
+    assert client.get("/redoc").status_code == 404
+    assert "swagger" not in client.get("/docs").text.lower()
+    assert client.get("/page/secret.txt").status_code == 404

@@ -1,0 +1,149 @@
+"""What texts are worth: every model of a configuration on the test split, all items and cold ones.
+
+Prepares, makes features and trains by the stages (those that are up to date are skipped), then ranks the
+whole catalogue for every test target and keeps HR@10 and NDCG@10 with bootstrap intervals over users and
+paired permutation tests of the models (Holm's correction over the pairs). With `--cold` that share of
+the items is hidden from training, and the same is kept of cold targets among all items, of cold targets
+among cold items alone, and of warm targets; `warm, nothing hidden` are the same warm targets as the
+models of a run without `--cold` (which must have been made) rank them.
+
+    RECSYS_DATA_DIR=... python tests/benchmarks/text_models.py --config scientific_text --cold 0.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environments import machine, now
+
+from pipelines.runs import tested_run
+from recsys.config import ExperimentConfig, load_config
+from recsys.data.cold import choose_cold
+from recsys.data.sequences import Targets
+from recsys.evaluation.intervals import bootstrap
+from recsys.evaluation.ranking import rank_targets
+from recsys.evaluation.significance import holm, permutation_test
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results" / "text_models"
+PACKAGES = ("recsys", "torch", "numpy", "polars", "tokenizers", "transformers")
+STAGES = ("prepare", "features", "train")
+COLUMNS = ("ndcg@10", "hr@10")
+Values = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def main() -> None:
+    """Train a configuration's models, rank, and store the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="a name in configs/")
+    parser.add_argument("--cold", type=float, default=0.0, help="share of the items to hide")
+    parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    plain = trained(options.config, options.work, 0.0)
+    parts: dict[str, dict[str, Values]] = {"all": {}}
+    if options.cold:
+        hidden = trained(options.config, options.work / "cold", options.cold)
+        parts = cold_parts(plain, hidden, options.cold)
+    else:
+        parts["all"] = {name: ranked(plain, name) for name in plain.models}
+    result = {
+        "benchmark": "text_models",
+        "date": now(),
+        "command": f"python tests/benchmarks/text_models.py --config {options.config}"
+        + (f" --cold {options.cold}" if options.cold else ""),
+        "seed": plain.seed,
+        "parts": {part: figures(values) for part, values in parts.items()},
+        "tests": {part: tests(values) for part, values in parts.items()},
+        "versions": {package: version(package) for package in PACKAGES},
+        "machine": machine(),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / f"{options.config}{'_cold' if options.cold else ''}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(path, json.dumps(result["parts"]), file=sys.stderr)
+
+
+def trained(name: str, output: Path, cold: float) -> ExperimentConfig:
+    """Run the stages up to training and return the configuration."""
+    overrides = [f"output={output}", f"split.cold_items={cold}", "tracking.enabled=false"]
+    path = f"configs/{name}.yaml"
+    for stage in STAGES:
+        command = [sys.executable, "-m", "pipelines.cli", stage, path, *overrides]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return load_config(ROOT / path, [f"output={ROOT / output}", *overrides[1:]])
+
+
+def ranked(
+    config: ExperimentConfig, name: str, wanted: Bools | None = None, among: Bools | None = None
+) -> Values:
+    """Return NDCG@10 and HR@10 of the test targets of wanted items, [users, 2]; one target a user."""
+    run = tested_run(config, name, "main")
+    targets = run.split.test
+    items = run.store.items[targets.start]
+    chosen = np.ones(len(items), dtype=np.bool_) if wanted is None else wanted[items]
+    some = Targets(targets.user[chosen], targets.start[chosen], targets.end[chosen])
+    found = rank_targets(run.model, run.store, some, config.evaluation, list_length=10, among=among)
+    if len(np.unique(found.user)) != len(found) or (found.n_relevant != 1).any():
+        raise SystemExit("these figures are for one target of one item a user")
+    inside = found.ranks <= 10
+    return np.stack([np.where(inside, 1 / np.log2(found.ranks + 1), 0.0), inside], axis=1)
+
+
+def cold_parts(
+    plain: ExperimentConfig, hidden: ExperimentConfig, share: float
+) -> dict[str, dict[str, Values]]:
+    """Return the values of every part and model."""
+    n_items = tested_run(hidden, next(iter(hidden.models)), "main").store.n_items
+    cold = choose_cold(n_items, share, hidden.seed)
+    names = list(hidden.models)
+    return {
+        "cold": {name: ranked(hidden, name, cold) for name in names},
+        "cold, among cold": {name: ranked(hidden, name, cold, cold) for name in names},
+        "warm": {name: ranked(hidden, name, ~cold) for name in names},
+        "warm, nothing hidden": {name: ranked(plain, name, ~cold) for name in names},
+    }
+
+
+def figures(values: dict[str, Values]) -> dict[str, Any]:
+    """Return mean and 95 % interval of every model and metric, and how many users there are."""
+    found = {}
+    for name, rows in values.items():
+        low, high = bootstrap(rows, 2000, 0.95, np.random.default_rng(0))
+        found[name] = {
+            metric: [round(float(x), 4) for x in (rows[:, i].mean(), low[i], high[i])]
+            for i, metric in enumerate(COLUMNS)
+        } | {"users": len(rows)}
+    return found
+
+
+def tests(values: dict[str, Values]) -> list[dict[str, Any]]:
+    """Return the paired test of every two models, corrected over the pairs of each metric."""
+    rng = np.random.default_rng(0)
+    pairs = list(combinations(values, 2))
+    p = np.array([permutation_test(values[a] - values[b], 2_000, rng) for a, b in pairs])
+    corrected = [holm(column) for column in p.T]
+    return [
+        {
+            "models": [a, b],
+            "metric": metric,
+            "difference": round(float((values[a] - values[b])[:, i].mean()), 4),
+            "p": round(float(p[at, i]), 5),
+            "p_holm": round(float(corrected[i][at]), 5),
+        }
+        for i, metric in enumerate(COLUMNS)
+        for at, (a, b) in enumerate(pairs)
+    ]
+
+
+if __name__ == "__main__":
+    main()
