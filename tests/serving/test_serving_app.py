@@ -21,6 +21,7 @@ from serving.limits import MAX_BODY
 from serving.routes.recommend import to_query
 from serving.rules import MAX_K
 from serving.schemas import MAX_HISTORY, RecommendRequest
+from serving.service import Service
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
@@ -253,10 +254,10 @@ def test_a_damaged_bundle_does_not_start(tmp_path: Path) -> None:
 def test_an_unforeseen_error_tells_nothing_of_the_inside(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: Recommender, requests: object) -> None:
+    async def broken(self: Service, asked: object) -> None:
         raise RuntimeError("secret path /etc/inside")
 
-    monkeypatch.setattr(Recommender, "similar_batch", broken)
+    monkeypatch.setattr(Service, "ask", broken)
     response = client.post("/v1/similar", json={"items": ["i01"]})
     assert response.status_code == 500
     assert "internal error" in response.text
