@@ -30,7 +30,7 @@ def bundle_of_alias(name: str, alias: str, cache: Path) -> Path:
         ConfigError: MLFLOW_TRACKING_URI does not say where the registry is, and there is none in `out/`.
         ArtifactError: the registry cannot be reached, or has no such alias.
     """
-    uri = _registry()
+    uri = registry_address()
     set_environment()
     try:
         from mlflow.artifacts import download_artifacts
@@ -58,7 +58,7 @@ def bundle_of_alias(name: str, alias: str, cache: Path) -> Path:
         ) from error
 
 
-def _registry() -> str:
+def registry_address() -> str:
     """Return the address of the registry: of the environment, or the database where stages put it."""
     if TRACKING in os.environ:
         return os.environ[TRACKING]
