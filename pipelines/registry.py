@@ -10,9 +10,8 @@ from typing import Final
 
 from pipelines.environment import set_environment
 from recsys.errors import ArtifactError, ConfigError, MissingExtraError
+from recsys.published import REGISTRY
 
-DATABASE: Final = "mlflow.db"
-"""Where stages keep the registry, in their output directory, unless told otherwise."""
 FORM: Final = re.compile(r"models:/+([^@/]+)@([^@/]+)")
 TRACKING: Final = "MLFLOW_TRACKING_URI"
 
@@ -62,7 +61,7 @@ def registry_address() -> str:
     """Return the address of the registry: of the environment, or the database where stages put it."""
     if TRACKING in os.environ:
         return os.environ[TRACKING]
-    database = Path("out") / DATABASE
+    database = Path("out") / REGISTRY
     if database.is_file():
         return f"sqlite:///{database.absolute()}"
     raise ConfigError(

@@ -22,6 +22,7 @@ import recsys
 from pipelines.environment import set_environment
 from recsys.config import ExperimentConfig, PretrainConfig
 from recsys.errors import MissingExtraError
+from recsys.published import REGISTRY
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def tracker_settings(config: ExperimentConfig | PretrainConfig, run_name: str) -
     The local file is `mlflow.db` in the output directory. An SQLite file has its artifacts beside
     it, in `mlartifacts`; elsewhere the server decides.
     """
-    local = f"{SQLITE}{config.output.absolute() / 'mlflow.db'}"
+    local = f"{SQLITE}{config.output.absolute() / REGISTRY}"
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
     artifacts = None
     if uri.startswith(SQLITE):

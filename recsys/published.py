@@ -9,6 +9,8 @@ from typing import Any, Final
 from recsys.errors import ArtifactError
 from recsys.manifest import MANIFEST
 
+REGISTRY: Final = "mlflow.db"
+"""In the output directory: MLflow's database, unless it is told to be elsewhere."""
 PUBLISHED: Final = "published.json"
 """In the directory of bundles: which one was published last, from what."""
 

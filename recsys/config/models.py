@@ -102,11 +102,6 @@ class ItemKNNConfig(Section):
         """The text vectors that it reads."""
         return None if self.text is None else self.text.vectors
 
-    @property
-    def places_texts(self) -> bool:
-        """Whether it has a vector for an item of which only a text is known."""
-        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
-
 
 class BagOfTokensConfig(Section):
     """Likeness of an item's tokens, weighted by how rare they are, to those of the history."""
@@ -190,7 +185,7 @@ class SASRecConfig(Section):
     @property
     def places_texts(self) -> bool:
         """Whether it has a vector for an item of which only a text is known."""
-        return self.text is not None and getattr(self.text, "mode", "initialise") != "initialise"
+        return self.text is not None and self.text.mode != "initialise"
 
 
 class TiSASRecConfig(Section):

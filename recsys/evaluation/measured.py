@@ -78,8 +78,7 @@ def judges(choice: RunChoice, info: Mapping[str, Any]) -> bool:
         choice: the measurement.
         info: the facts in the bundle's manifest.
     """
-    made = choice.report.manifest.get("evaluation")
-    exclude = made.get("exclude", "seen") if isinstance(made, dict) else "seen"
+    exclude = _settings(choice.report).get("exclude", "seen")
     directory = choice.directory
     return (
         directory is not None
@@ -93,10 +92,14 @@ def rule_of(report: Report) -> str:
 
     Figures by different rules answer different questions, even where the targets are the same.
     """
+    made = _settings(report)
+    return f"exclude {made.get('exclude')}, repeats {made.get('repeats')}" if made else ""
+
+
+def _settings(report: Report) -> dict[str, Any]:
+    """Return how a report was evaluated; empty in a report of older code."""
     made = report.manifest.get("evaluation")
-    if not isinstance(made, dict):
-        return ""
-    return f"exclude {made.get('exclude')}, repeats {made.get('repeats')}"
+    return made if isinstance(made, dict) else {}
 
 
 @lru_cache(maxsize=24)

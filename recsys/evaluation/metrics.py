@@ -180,10 +180,8 @@ def next_recall(ranks: Float64, offsets: Int64, order: Int32, k: int) -> Float64
     return _share(found, np.minimum(places.n_relevant, k))
 
 
-BY_TARGET: Final = (
-    *("ndcg", "hr", "recall", "mrr", "map", "precision", "r_precision"),
-    *("clicks", "next_hr", "next_recall"),
-)
+ACCURACY: Final = ("ndcg", "hr", "recall", "mrr", "map", "precision", "r_precision")
+BY_TARGET: Final = (*ACCURACY, "clicks", "next_hr", "next_recall")
 """Metrics with a value for every target, so that two models can be paired by user."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlparse
 
 from recsys.evaluation.reports import read_json
+from recsys.published import REGISTRY
 
 SQLITE: Final = "sqlite:///"
 FRESH_SECONDS: Final = 15.0
@@ -92,7 +93,7 @@ class Record:
 
 def tracking_uri(output: Path, uri: str | None = None) -> str:
     """Return where runs are recorded: as given, MLFLOW_TRACKING_URI, or the output's own database."""
-    local = f"{SQLITE}{output.absolute() / 'mlflow.db'}"
+    local = f"{SQLITE}{output.absolute() / REGISTRY}"
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or local
 
 

@@ -8,14 +8,13 @@ from typing import Final
 
 import polars as pl
 
-from recsys.evaluation.metrics import Key
+from recsys.evaluation.metrics import ACCURACY, Key
 from recsys.evaluation.names import label, nearest_k
 from recsys.schema import SplitName
 from serving.dashboard.address import pick
 from serving.dashboard.sources import Library, ks_of, measured, open_library
 
 SPLITS: Final[tuple[SplitName, ...]] = ("test", "validation")
-ACCURACY: Final = ("ndcg", "hr", "recall", "mrr", "map", "precision", "r_precision")
 
 
 @dataclass(frozen=True)

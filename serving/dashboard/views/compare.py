@@ -9,11 +9,12 @@ import polars as pl
 from recsys.config import EvaluationConfig
 from recsys.errors import ArtifactError
 from recsys.evaluation.measured import RunChoice, rows_of
+from recsys.evaluation.metrics import ACCURACY
 from recsys.evaluation.names import label
 from recsys.evaluation.paired import compared, names, win_rows
 from serving.dashboard import figures
 from serving.dashboard.address import pick_some
-from serving.dashboard.scope import ACCURACY, Scope, Setting, choose
+from serving.dashboard.scope import Scope, Setting, choose
 from serving.dashboard.show import chart, missing, table
 from serving.dashboard.show import figures as shown_figures
 from serving.dashboard.sources import as_of, choices, part_rows
