@@ -15,6 +15,8 @@ from serving.dashboard.registry import READER, read_registry, tracking_uri
 
 READ_AHEAD: Final = 4
 """Runs of the newest report whose rows are read before a page asks for them."""
+DRAWN_WITH: Final = ("pandas", "plotly.graph_objs", "plotly.io", "pyarrow.parquet")
+"""What Streamlit imports when it first draws a table or a chart."""
 APP: Final = Path(__file__).with_name("app.py")
 COLOURS: Final = ["#3b7dd8", "#e0702f", "#12a07a", "#b552a3", "#b8860b", "#6b7f94"]
 OPTIONS: Final[dict[str, Any]] = {
@@ -76,12 +78,10 @@ def _import_pages() -> None:
     A page that is drawn while another thread imports would find modules half made: Streamlit looks
     into `sys.modules` for pandas whenever it is handed a value.
     """
-    import pyarrow.parquet  # noqa: F401
-
     from serving.dashboard.app import PAGES
 
-    for module, _, _ in PAGES:
-        import_module(f"serving.dashboard.views.{module}")
+    for module in (*DRAWN_WITH, *(f"serving.dashboard.views.{page}" for page, _, _ in PAGES)):
+        import_module(module)
 
 
 def _read_ahead(output: Path) -> None:
