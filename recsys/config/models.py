@@ -87,6 +87,11 @@ class ItemKNNConfig(Section):
     neighbours: int = Field(100, ge=1)
     history: int = Field(50, ge=1)
     shrinkage: float = Field(10.0, ge=0)
+    asymmetry: float = Field(0.5, ge=0, le=1)
+    """Exponent of the frequency of the item that votes; that of the item voted for has the rest to 1.
+    One half is the cosine; more quietens frequent voters, less keeps frequent items from winning."""
+    locality: float = Field(1.0, gt=0)
+    """Power of a likeness: above 1 a few very like items outvote many that are a little alike."""
     pairs: Literal["users", "following"] = "users"
     """What makes items alike: the same users had them, or the one followed the other."""
     reach: int = Field(50, ge=1)

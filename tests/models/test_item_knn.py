@@ -60,15 +60,23 @@ def test_held_out_events_do_not_move_it() -> None:
     st.lists(st.integers(1, 6), max_size=6),
     st.integers(1, 4),
     st.sampled_from([0.0, 2.0]),
+    st.sampled_from([(0.5, 1.0), (0.8, 2.0), (0.0, 0.5), (1.0, 3.0)]),
     st.sampled_from([1, 20, 1000]),
 )
 def test_equals_brute_force(
-    lists: list[list[int]], history: list[int], depth: int, shrinkage: float, block: int
+    lists: list[list[int]],
+    history: list[int],
+    depth: int,
+    shrinkage: float,
+    form: tuple[float, float],
+    block: int,
 ) -> None:
+    a, q = form
     kept = item_knn.BLOCK_PAIRS
     item_knn.BLOCK_PAIRS = block
     try:
-        model = fitted(lists, 6, history=depth, shrinkage=shrinkage, decay=0.7, neighbours=3)
+        more = {"history": depth, "shrinkage": shrinkage, "asymmetry": a, "locality": q}
+        model = fitted(lists, 6, **more, decay=0.7, neighbours=3)
     finally:
         item_knn.BLOCK_PAIRS = kept
     sets = [set(x) for x in lists]
@@ -79,7 +87,8 @@ def test_equals_brute_force(
         for i in range(1, 7):
             both = sum(i in s and j in s for s in sets)
             if i != j and both:
-                near.append((-both / (math.sqrt(count[i] * count[j]) + shrinkage), i))
+                norm = count[j] ** a * count[i] ** (1 - a) + shrinkage
+                near.append((-((both / norm) ** q), i))
         # Equal cosines may differ in the last bit; compare only lists without a tie at the border.
         near.sort()
         if len(near) > 3 and math.isclose(near[2][0], near[3][0]):
