@@ -195,6 +195,10 @@ def recommend(
         str | None, typer.Option(help="Item ids, oldest first, separated by commas.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
+    previous: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IDS", help="A list that came before; again for each, oldest first."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.", min=1)] = 10,
     exclude: Annotated[str, typer.Option(help="Item ids that are not wanted.")] = "",
     repeats: Annotated[
@@ -239,6 +243,7 @@ def recommend(
     query = Query(
         history=None if history is None else _ids(history),
         user_id=user,
+        previous=None if previous is None else [_ids(one) for one in previous],
         k=k,
         exclude=_ids(exclude),
         exclude_seen=None if repeats is None else not repeats,
@@ -432,6 +437,8 @@ def _as_mapping(recommender: Recommender, answer: Recommendation) -> dict[str, A
         "items": answer.rows(),
         "unknown": answer.unknown,
         "unknown_excluded": answer.unknown_excluded,
+        "unknown_previous": answer.unknown_previous,
+        "dropped_previous": answer.dropped_previous,
         "fallback": answer.fallback,
     }
 
@@ -459,6 +466,11 @@ def _print_list(recommender: Recommender, answer: Recommendation, console: Conso
     if answer.unknown_excluded:
         names = ", ".join(answer.unknown_excluded)
         console.print(Text(f"not in the catalogue, nothing there to exclude: {names}"))
+    if answer.unknown_previous:
+        names = ", ".join(answer.unknown_previous)
+        console.print(Text(f"not in the catalogue, left out of the lists before: {names}"))
+    if answer.dropped_previous:
+        console.print(Text(f"lists before that the model does not read: {answer.dropped_previous}"))
     if answer.fallback:
         console.print(Text(f"default list of an empty history ({answer.fallback})"))
 

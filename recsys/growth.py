@@ -197,7 +197,7 @@ class GrownEncoder(EncoderModel):
     def __init__(self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(vectors), inner.width)
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets = inner.reads_baskets
+        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
         self.default_query, self.temperature = inner.default_query, inner.temperature
@@ -242,7 +242,7 @@ class GrownEncoder(EncoderModel):
         return self.inner.step(state, self.get_buffer("stands_for")[items])
 
     def _read(self, batch: SequenceBatch) -> SequenceBatch:
-        return replace(batch, items=self.get_buffer("stands_for")[batch.items])
+        return _read_as(batch, self.get_buffer("stands_for"))
 
 
 class GrownScorer(GrownEncoder):
@@ -288,14 +288,20 @@ class GrownModel(Model):
     def __init__(self, inner: Model, weights: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(weights))
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets = inner.reads_baskets
+        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
         self.weights = weights
         self.register_buffer("stands_for", stands_for)
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """See `Model.score`."""
-        batch = replace(batch, items=self.get_buffer("stands_for")[batch.items])
+        batch = _read_as(batch, self.get_buffer("stands_for"))
         known = self.inner.score(batch).float()  # [B, n_items + 1]
         new = torch.sparse.mm(self.weights.to(known.device), known.T).T  # [B, M]
         scores = torch.cat([known, new], dim=1)
         return scores if items is None else scores[:, items]
+
+
+def _read_as(batch: SequenceBatch, stands_for: Tensor) -> SequenceBatch:
+    """Return the batch with every item as the known one that it is read as, in the lists before, too."""
+    previous = None if batch.previous is None else stands_for[batch.previous]
+    return replace(batch, items=stands_for[batch.items], previous=previous)

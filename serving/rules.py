@@ -20,6 +20,8 @@ from pydantic_core import PydanticCustomError
 MAX_K = 1000
 MAX_IDS = 10_000
 """Ids in one list of a request."""
+MAX_PREVIOUS = 100
+"""Lists that came before a history."""
 MAX_ID = 512
 """Characters of an id."""
 MAX_SIMILAR = 100
@@ -55,6 +57,8 @@ ALLOWED = {
     "item": ONE_ID,
     "time": f"seconds since 1970, a whole number from {-MAX_TIME} to {MAX_TIME}",
     "baskets": f"one label for each item of the history, each {ONE_ID}",
+    "previous": f"a list of at most {MAX_PREVIOUS} lists, oldest first, each of 1 or more ids, "
+    f"{MAX_IDS} ids in all",
     "user_id": ONE_ID,
     "k": f"a whole number from 1 to {MAX_K}",
     "exclude": IDS,
@@ -88,6 +92,7 @@ ALLOWED = {
 
 ALLOWED_INSIDE = {
     "history": f"{ONE_ID}; or an event like {EVENT}",
+    "previous": f"a list of 1 or more ids, each {ONE_ID}",
     **dict.fromkeys(("baskets", "exclude", "allow", "items", "like", "required"), ONE_ID),
     "events": f"an event like {NEW_EVENT}",
     "vector": NUMBER,

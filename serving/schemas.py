@@ -21,6 +21,7 @@ from serving.rules import (
     MAX_IDS,
     MAX_K,
     MAX_LISTS,
+    MAX_PREVIOUS,
     MAX_SIMILAR,
     MAX_STEPS,
     MAX_TIME,
@@ -89,6 +90,15 @@ class HistoryBody(Body):
             "models of baskets as sets only, which otherwise go by the times, if there are any."
         ),
     )
+    previous: Annotated[list[Ids], Field(max_length=MAX_PREVIOUS)] | None = Field(
+        None,
+        description=(
+            "The lists that came before this one, oldest first, each of item ids; read by models that "
+            "learned from them, of which /v1/model says how many lists they read. Others leave them "
+            "unread, and `dropped_previous` says so. None of their items is excluded. Without it the "
+            "list is taken to begin right after what the model learned from."
+        ),
+    )
     user_id: Id | None = Field(None, description="A user whose events are in the bundle.")
     exclude: Ids = Field(default=[], description="Items never wanted.")
     allow: Ids | None = Field(None, description="Recommend among these items only.")
@@ -115,6 +125,18 @@ class HistoryBody(Body):
             problem = f"has times for {timed} of {len(history)} items"
             raise refusal(problem, ALLOWED["history"], "give times for all items, or for none")
         return history
+
+    @field_validator("previous")
+    @classmethod
+    def _lists_with_items(cls, previous: list[list[str]] | None) -> list[list[str]] | None:
+        for number, one in enumerate(previous or []):
+            if not one:
+                problem = f"has no ids in list {number} (from 0)"
+                raise refusal(problem, ALLOWED["previous"], "leave empty lists out")
+        if (total := sum(map(len, previous or []))) > MAX_IDS:
+            problem = f"has {total} ids in all"
+            raise refusal(problem, ALLOWED["previous"], "leave the oldest lists out")
+        return previous
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -161,6 +183,7 @@ class RecommendRequest(HistoryBody):
                 {"history": ["318", "296", "593"], "k": 5},
                 {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
                 {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
+                {"history": ["318"], "previous": [["296", "593"], ["50", "260"]], "k": 5},
                 {"user_id": "15", "k": 20, "exclude_seen": False},
                 {"user_id": "15", "repeat_window": 50},
                 {"user_id": "15", "strategy": "mmr", "diversity": 0.3},
@@ -243,8 +266,12 @@ class RecommendResponse(BaseModel):
     unknown: list[str] = Field(description="History ids that the catalogue does not hold.")
     unknown_allowed: list[str] = Field(description="The same for `allow`.")
     unknown_excluded: list[str] = Field(description="The same for `exclude`.")
+    unknown_previous: list[str] = Field(description="The same for the lists of `previous` read.")
     dropped_history: int = Field(
         description=f"Oldest events before the newest {MAX_HISTORY}: excluded, but not read."
+    )
+    dropped_previous: int = Field(
+        description="Oldest lists of `previous` that were not read; all, if what answered reads none."
     )
     fallback: Literal["empty_history", "unknown_history", "unknown_user"] | None = Field(
         description="Why this is the default list of an empty history, or null."

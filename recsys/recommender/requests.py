@@ -41,6 +41,10 @@ class Query:
             `exclude_seen=False`.
         before: items of events before those of the history, oldest first, which the model does not read;
             they are excluded as the history is.
+        previous: the lists that came before the history, oldest first, each of external item ids, none
+            empty; read by models that learned from the lists before a list (`reads_previous` of them),
+            for all others without effect. They are not excluded. None: they are not known, and the model
+            has a default; an empty sequence says that there were none.
         strategy: how the list comes about: the `top` scores; one list merged from many continuations,
             of one `beam` search or of a `diverse` one; or the candidates of highest score re-ranked by
             `mmr` or `dpp`.
@@ -60,6 +64,7 @@ class Query:
     exclude_seen: bool | None = None
     repeat_window: int | None = None
     before: Sequence[str] = ()
+    previous: Sequence[Sequence[str]] | None = None
     strategy: Strategy = "top"
     settings: SearchSettings = DEFAULT_SETTINGS
     steps: int | None = None
@@ -88,6 +93,8 @@ class Recommendation:
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
         unknown_excluded: the same for `exclude`.
+        unknown_previous: the same for the lists of `previous` that were read.
+        dropped_previous: oldest lists of `previous` that were not read; all, if the model reads none.
         fallback: why the list is the default one of an empty history, or None: `empty_history`,
             `unknown_history` (no id was known), `unknown_user` (nor were events of the user).
     """
@@ -97,6 +104,8 @@ class Recommendation:
     unknown: list[str] = field(default_factory=list)
     unknown_allowed: list[str] = field(default_factory=list)
     unknown_excluded: list[str] = field(default_factory=list)
+    unknown_previous: list[str] = field(default_factory=list)
+    dropped_previous: int = 0
     fallback: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -136,6 +145,7 @@ class Continue:
     exclude_seen: bool | None = None
     repeat_window: int | None = None
     before: Sequence[str] = ()
+    previous: Sequence[Sequence[str]] | None = None
     required: Sequence[str] = ()
     at_most: Mapping[str, int] = field(default_factory=dict)
     label: str | None = None
@@ -153,6 +163,7 @@ class Continue:
             exclude_seen=self.exclude_seen,
             repeat_window=self.repeat_window,
             before=self.before,
+            previous=self.previous,
             steps=self.steps,
         )
 
@@ -187,6 +198,7 @@ class Continuation:
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
         unknown_excluded: the same for `exclude`.
+        unknown_previous, dropped_previous: as in a `Recommendation`.
         fallback: why the model was asked for an empty history, or None; see `Recommendation`.
     """
 
@@ -195,4 +207,6 @@ class Continuation:
     unknown: list[str] = field(default_factory=list)
     unknown_allowed: list[str] = field(default_factory=list)
     unknown_excluded: list[str] = field(default_factory=list)
+    unknown_previous: list[str] = field(default_factory=list)
+    dropped_previous: int = 0
     fallback: str | None = None

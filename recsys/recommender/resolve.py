@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
 from recsys.errors import ArtifactError, DataError
+from recsys.recommender.lists_before import ListsBefore, lists_before, with_lists_before
 from recsys.recommender.requests import EMPTY_HISTORY, UNKNOWN_HISTORY, UNKNOWN_USER, Query
 from recsys.retrieval import Exclusion
 from recsys.retrieval.exclusion import Integers, Setting
@@ -42,6 +44,26 @@ class Resolved:
     rule: Exclusion
     unknown_allowed: list[str]
     unknown_excluded: list[str]
+    previous: ListsBefore | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an answer says of how its query was understood, by the answers' own names."""
+        previous = self.previous
+        return {
+            "unknown": self.history.unknown,
+            "unknown_allowed": self.unknown_allowed,
+            "unknown_excluded": self.unknown_excluded,
+            "unknown_previous": [] if previous is None else previous.unknown,
+            "dropped_previous": 0 if previous is None else previous.dropped,
+            "fallback": self.history.fallback,
+        }
+
+    def without_model(self) -> Resolved:
+        """Return the query for what stands in for a model: it reads no lists before."""
+        if self.previous is None:
+            return self
+        return replace(self, previous=self.previous.unread(len(self.query.previous or ())))
 
 
 class Resolver:
@@ -76,7 +98,11 @@ class Resolver:
         some = None if query.allow is None else allowed
         blocked = np.concatenate([blocked, self.removed])
         rule = Exclusion.from_setting(setting, blocked=blocked, allowed=some)
-        return Resolved(query, history, rule, unknown_allowed, unknown_excluded)
+        previous = None
+        if query.previous is not None:
+            reads = self.bundle.model.reads_previous
+            previous = lists_before(query.previous, reads, self.bundle.item_ids)
+        return Resolved(query, history, rule, unknown_allowed, unknown_excluded, previous)
 
     def _setting(self, query: Query) -> Setting:
         """Return the rule of exclusion of a query, which is the bundle's where it says nothing."""
@@ -168,7 +194,10 @@ class Resolver:
         items = [events.items[-n:].tolist() for events in some]
         times = [events.times[-n:].tolist() for events in some] if self._timed else None
         baskets = [e.baskets[-n:].tolist() for e in some] if model.reads_baskets else None
-        return batch_from_lists(items, times, n, baskets)
+        batch = batch_from_lists(items, times, n, baskets)
+        if not model.reads_previous:
+            return batch
+        return with_lists_before(batch, [r.previous for r in resolved])
 
 
 def _check_length(name: str, values: Sequence[object] | None, items: Int64) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from recsys.recommender import Query, Recommendation, SearchSettings
+from recsys.recommender import Continuation, Query, Recommendation, SearchSettings
 from recsys.recommender.requests import UNKNOWN_USER
 from serving.access import may_read, service_of
 from serving.errors import READ
@@ -63,7 +63,9 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
         "unknown": found.unknown,
         "unknown_allowed": found.unknown_allowed,
         "unknown_excluded": found.unknown_excluded,
+        "unknown_previous": found.unknown_previous,
         "dropped_history": dropped,
+        "dropped_previous": found.dropped_previous,
         "fallback": found.fallback,
     }
     return JSONResponse(content)
@@ -111,6 +113,7 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
         allow=body.allow,
         exclude_seen=body.exclude_seen,
         repeat_window=body.repeat_window,
+        previous=body.previous,
         strategy=body.strategy,
         settings=SearchSettings(
             groups=body.groups,
@@ -137,7 +140,7 @@ def history_source(body: HistoryBody, known: Known | None, fallback: str | None 
     return BUNDLE if known is None else known.source
 
 
-def count(service: Service, answer: Answer, found: Recommendation) -> None:
+def count(service: Service, answer: Answer, found: Recommendation | Continuation) -> None:
     """Count what was unusual about an answer."""
     metrics = service.metrics
     metrics.sources.labels(answer.source).inc()
@@ -146,6 +149,8 @@ def count(service: Service, answer: Answer, found: Recommendation) -> None:
     metrics.unknown.labels("history").inc(len(found.unknown))
     metrics.unknown.labels("allow").inc(len(found.unknown_allowed))
     metrics.unknown.labels("exclude").inc(len(found.unknown_excluded))
+    metrics.unknown.labels("previous").inc(len(found.unknown_previous))
+    metrics.unread.inc(found.dropped_previous)
 
 
 def logged(
