@@ -20,6 +20,7 @@ from recsys.bundle import Bundle, load_bundle
 from recsys.errors import ArtifactError
 from recsys.fallback import Ladder
 from recsys.growth import grow
+from recsys.playlist_ladder import PlaylistLadder
 from recsys.recommender import Query, Recommender
 from recsys.schema import PAD
 from recsys.words import Words
@@ -54,6 +55,7 @@ class ServedModel:
         self.recommender = Recommender(self.bundle, observe, max_history=MAX_HISTORY)
         self.recommender.removed = self._indices(living.removed)
         self.ladder = Ladder(self.recommender)
+        self.playlist_ladder = PlaylistLadder(self.recommender)
         self.version = {"name": base.name, "version": base.version}
         self.label = f"{base.name}@{base.version}"
         self.titles: dict[str, str | None] = {}
