@@ -25,7 +25,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
 from recsys.models import EncoderModel, Model
 from recsys.models.generation import GenerationState
-from recsys.retrieval.index import ExactIndex, Index
+from recsys.retrieval.index import ExactIndex, Index, most_alike
 from recsys.schema import ITEM, PAD
 
 
@@ -118,7 +118,7 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
         for row, item in enumerate(new):
             if item.vector:
                 vectors[row] = torch.tensor(item.vector)
-                stands_for[n_known + 1 + row] = _nearest(vectors[row], index)
+                stands_for[n_known + 1 + row] = most_alike(vectors[row], index)
         grown = (
             GrownEncoder(model, vectors, stands_for)
             if model.is_inner_product
@@ -147,15 +147,6 @@ def _most_alike(weights: Tensor) -> Tensor:
         if share > largest[row]:
             best[row], largest[row] = column, share
     return best
-
-
-def _nearest(vector: Tensor, index: Index) -> int:
-    """Return the known item whose vector has the largest cosine with this one."""
-    cosines = (
-        vector @ index.columns / torch.linalg.vector_norm(index.columns, dim=0).clamp(min=1e-12)
-    )
-    cosines[PAD] = -torch.inf
-    return int(cosines.argmax())
 
 
 def _grown_index(index: Index, vectors: Tensor) -> Index:

@@ -10,9 +10,9 @@ A rung gives songs a weight w, and playlists P, each a set of songs, are ranked 
 `shared_songs`: w is 1 for the songs of the list, which ranks as the cosine of two sets does.
 `item_to_item`: w are the places that songs have among those most like the newest of the list, or like
 the song (see `recsys.fallback`). `shared_lists`: w_s is the share of the playlists with s that hold the
-song, too; 0 for the song itself. Ties go by row. A playlist of score 0 has nothing to do with what was asked and is in no
-answer: there is no popular playlist that would do, so the answer may be short. What a rung does not fill
-is filled by the next, so scores are 1 / place.
+song, too; 0 for the song itself. Ties go by row. A playlist of score 0 has nothing to do with what was
+asked and is in no answer: there is no popular playlist that would do, so the answer may be short. What a
+rung does not fill is filled by the next, so scores are 1 / place.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from serving.schemas import (
     HistoryBody,
     ModelVersion,
     Source,
+    TextBody,
     Width,
     check_width,
 )
@@ -106,4 +107,5 @@ class ContinueResponse(BaseModel):
     dropped_previous: int = Field(
         description="Oldest lists of `previous` that were not read; all, if what answered reads none."
     )
+    texts: list[TextBody]
     fallback: Literal["empty_history", "unknown_history", "unknown_user"] | None

@@ -110,9 +110,7 @@ class PlaylistFinder:
         index, model = self.parts()
         for one in requests:
             check_similar(one)
-        rows = [
-            None if one.playlist is None else self.row(index, one.playlist) for one in requests
-        ]
+        rows = [None if one.playlist is None else self.row(index, one.playlist) for one in requests]
         lists = [self.translate(one.items or ()) for one in requests]
         kept = [items[-self._reads :].tolist() for items, _ in lists]
         found = model.embed_lists(self._batch(kept).to(self._device)).float().cpu()  # [B, E]

@@ -21,6 +21,7 @@ from recsys.data.sequences import Int64
 from recsys.decoding import Rules
 from recsys.errors import DataError
 from recsys.models import EncoderModel
+from recsys.recommender.item_texts import TextReader
 from recsys.recommender.likeness import Likeness, pairs
 from recsys.recommender.lists import ListMaker
 from recsys.recommender.playlists import (
@@ -52,6 +53,7 @@ class Recommender:
         observe: told the seconds of each stage (`resolve`, `encode`, `search`, `answer`).
         max_history: newest events of a history that the model reads, if it would read more; the
             exclusion goes by all of them nevertheless.
+        read_texts: gives texts of a history their item vectors; without it such histories are refused.
 
     Attributes:
         playlists: finds the published playlists of the bundle, if it holds any.
@@ -61,7 +63,11 @@ class Recommender:
     """
 
     def __init__(
-        self, bundle: Bundle, observe: Observer | None = None, max_history: int | None = None
+        self,
+        bundle: Bundle,
+        observe: Observer | None = None,
+        max_history: int | None = None,
+        read_texts: TextReader | None = None,
     ) -> None:
         self.bundle = bundle
         Exclusion.from_setting(bundle.exclude)  # a rule that is none is refused now, not later
@@ -73,7 +79,7 @@ class Recommender:
         self._device = next(
             (tensor.device for tensor in bundle.model.state_dict().values()), torch.device("cpu")
         )
-        self._resolver = Resolver(bundle, reads, clock)
+        self._resolver = Resolver(bundle, reads, clock, read_texts)
         self._maker = ListMaker(bundle, self._resolver, self._device)
         self._likeness = Likeness(bundle, clock, self._device)
         self.playlists = PlaylistFinder(bundle, self._resolver, reads, clock, self._device)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from recsys.decoding.settings import SearchSettings
 from recsys.errors import DataError
+from recsys.recommender.item_texts import ItemText, ReadText
 
 EMPTY_HISTORY = "empty_history"
 UNKNOWN_HISTORY = "unknown_history"
@@ -24,7 +25,8 @@ class Query:
     """One request for a list. Exactly one of `history` and `user_id` is given.
 
     Attributes:
-        history: external item ids, oldest first; unknown ones are skipped and reported.
+        history: external item ids, oldest first; unknown ones are skipped and reported. An `ItemText`
+            among them is read as the known item most like it, by models that read texts.
         times: seconds of the history's events, if known; the history is then sorted by them (stably).
         baskets: a label for each item of the history, equal for items that were one basket, which then
             stands at the place of its first. Only a model of baskets as sets reads them. Without
@@ -54,7 +56,7 @@ class Query:
             default.
     """
 
-    history: Sequence[str] | None = None
+    history: Sequence[str | ItemText] | None = None
     times: Sequence[int] | None = None
     baskets: Sequence[str | int] | None = None
     user_id: str | None = None
@@ -95,6 +97,7 @@ class Recommendation:
         unknown_excluded: the same for `exclude`.
         unknown_previous: the same for the lists of `previous` that were read.
         dropped_previous: oldest lists of `previous` that were not read; all, if the model reads none.
+        texts: what each text of the history was read as.
         fallback: why the list is the default one of an empty history, or None: `empty_history`,
             `unknown_history` (no id was known), `unknown_user` (nor were events of the user).
     """
@@ -106,6 +109,7 @@ class Recommendation:
     unknown_excluded: list[str] = field(default_factory=list)
     unknown_previous: list[str] = field(default_factory=list)
     dropped_previous: int = 0
+    texts: list[ReadText] = field(default_factory=list)
     fallback: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -134,7 +138,7 @@ class Continue:
     The others are those of a `Query`.
     """
 
-    history: Sequence[str] | None = None
+    history: Sequence[str | ItemText] | None = None
     times: Sequence[int] | None = None
     baskets: Sequence[str | int] | None = None
     user_id: str | None = None
@@ -198,7 +202,7 @@ class Continuation:
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
         unknown_excluded: the same for `exclude`.
-        unknown_previous, dropped_previous: as in a `Recommendation`.
+        unknown_previous, dropped_previous, texts: as in a `Recommendation`.
         fallback: why the model was asked for an empty history, or None; see `Recommendation`.
     """
 
@@ -209,4 +213,5 @@ class Continuation:
     unknown_excluded: list[str] = field(default_factory=list)
     unknown_previous: list[str] = field(default_factory=list)
     dropped_previous: int = 0
+    texts: list[ReadText] = field(default_factory=list)
     fallback: str | None = None

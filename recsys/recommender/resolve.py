@@ -13,6 +13,7 @@ from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
 from recsys.errors import ArtifactError, DataError
+from recsys.recommender.item_texts import ItemText, ReadText, TextReader, read_texts
 from recsys.recommender.lists_before import ListsBefore, lists_before, with_lists_before
 from recsys.recommender.requests import EMPTY_HISTORY, UNKNOWN_HISTORY, UNKNOWN_USER, Query
 from recsys.retrieval import Exclusion
@@ -24,7 +25,8 @@ from recsys.schema import PAD
 class Events:
     """A history in dense indices, oldest first; times are 0 where not known.
 
-    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown.
+    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown or
+    a text, which `texts` says what it was read as.
     """
 
     items: Int64
@@ -33,6 +35,7 @@ class Events:
     seen: Integers
     unknown: list[str] = field(default_factory=list)
     fallback: str | None = None
+    texts: list[ReadText] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Resolved:
             "unknown_excluded": self.unknown_excluded,
             "unknown_previous": [] if previous is None else previous.unknown,
             "dropped_previous": 0 if previous is None else previous.dropped,
+            "texts": self.history.texts,
             "fallback": self.history.fallback,
         }
 
@@ -73,10 +77,14 @@ class Resolver:
         bundle: a loaded bundle.
         reads: newest events of a history that the model is given.
         timed: give the model the times of events.
+        reader: gives texts of a history their vectors.
     """
 
-    def __init__(self, bundle: Bundle, reads: int, timed: bool) -> None:
+    def __init__(
+        self, bundle: Bundle, reads: int, timed: bool, reader: TextReader | None = None
+    ) -> None:
         self.bundle = bundle
+        self._reader = reader
         self._reads = reads
         self._timed = timed
         self.removed: Int64 = np.zeros(0, dtype=np.int64)
@@ -132,7 +140,15 @@ class Resolver:
         """Return the known events of a query in their order."""
         if query.history is None:
             return self._user_history(query)
-        items = self.bundle.item_ids.encode(query.history).astype(np.int64)
+        history = query.history
+        names = ["" if isinstance(one, ItemText) else one for one in history]
+        items = self.bundle.item_ids.encode(names).astype(np.int64)
+        texts, stand_in = read_texts(history, self.bundle, self._reader)
+        taken = items
+        if texts:
+            places = [text.place for text in texts]
+            taken = items.copy()
+            taken[places], items[places] = stand_in, PAD
         _check_length("times", query.times, items)
         _check_length("baskets", query.baskets, items)
         order, times = np.arange(len(items)), np.zeros(len(items), dtype=np.int64)
@@ -144,15 +160,19 @@ class Resolver:
             baskets = self._baskets(query, times, order)
             inside = np.argsort(baskets, kind="stable")
             order, baskets = order[inside], baskets[inside]
-        read = items[order]
+        read = taken[order]
         known = read != PAD
-        unknown = [] if known.all() else self.translate(query.history)[1]
+        unknown = list[str]()
+        if not known.all():
+            unknown = self.translate([one for one in history if not isinstance(one, ItemText)])[1]
         fallback = None
         if not known.any():
             fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
         older = self.bundle.item_ids.encode(query.before).astype(np.int64)
-        seen = np.concatenate([older, read])
-        return Events(read[known], times[order][known], baskets[known], seen, unknown, fallback)
+        seen = np.concatenate([older, items[order]])
+        return Events(
+            read[known], times[order][known], baskets[known], seen, unknown, fallback, texts
+        )
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
         """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""

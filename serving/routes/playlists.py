@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
@@ -28,7 +29,7 @@ from serving.playlist_schemas import (
     PlaylistsResponse,
     SimilarPlaylistsRequest,
 )
-from serving.routes.recommend import count, history_source
+from serving.routes.recommend import count, history_of, history_source
 from serving.service import Answer, Service
 from serving.users import Known
 
@@ -75,6 +76,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
         "unknown_excluded": found.unknown_excluded,
         "unknown_previous": found.unknown_previous,
         "dropped_previous": found.dropped_previous,
+        "texts": [asdict(text) for text in found.texts],
         "fallback": found.fallback,
     }
     return JSONResponse(content)
@@ -174,15 +176,13 @@ def _playlists(answer: Answer, request: Request) -> Response:
 
 def to_continue(body: ContinueRequest, known: Known | None) -> Continue:
     """Return what the recommender is asked; `known` as in `to_query` of recommendations."""
-    events = body.history or []
-    items = [event if isinstance(event, str) else event.item for event in events]
-    times = [event.time for event in events if not isinstance(event, str)]
+    items, times = history_of(body.history or [])
     history, user, before = (None if body.history is None else items), body.user_id, list[str]()
     if known is not None:
-        history, user, before, times = known.items, None, known.before, known.times or []
+        history, user, before, times = [*known.items], None, known.before, known.times or None
     return Continue(
         history=history,
-        times=times or None,
+        times=times,
         baskets=body.baskets,
         user_id=user,
         steps=body.steps,
