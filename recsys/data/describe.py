@@ -176,6 +176,12 @@ def _problems(file: FileSummary) -> list[str]:
             out.append(f"{column.name} reaches into the future: {show(last)}")
     if file.rows and file.role(ITEM) is None:
         out.append("no column's name suggests an item id; map it yourself")
+        lists = [c.name for c in file.columns if c.looks == "nested" and c.dtype.startswith("List")]
+        if lists:
+            out.append(
+                f"{', '.join(lists)}: lists within a row; if they hold items, give each a row of its own "
+                f"first (with Polars: frame.explode({lists[0]!r})), because a row is one event"
+            )
     if file.rows and file.role(USER) is None and file.role(TIMESTAMP) is not None:
         out.append("no column's name suggests a user id; map it yourself")
     return out

@@ -156,7 +156,9 @@ def _client(uri: str) -> Any:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if uri.startswith(SQLITE):
-        uri = f"{SQLITE}file:{uri.removeprefix(SQLITE)}?mode=ro&uri=true"
+        # The driver is named because MLflow makes the parent folder of what follows a plain
+        # `sqlite:///`: here a folder `file:` where the dashboard was started.
+        uri = f"sqlite+pysqlite:///file:{uri.removeprefix(SQLITE)}?mode=ro&uri=true"
     return MlflowClient(uri, uri)
 
 

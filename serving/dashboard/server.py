@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from recsys.errors import ArtifactError, MissingExtraError, RecsysError
 from recsys.evaluation.names import PREFERRED_K
+from serving.dashboard.registry import READER, read_registry, tracking_uri
 
 READ_AHEAD: Final = 4
 """Runs of the newest report whose rows are read before a page asks for them."""
+DRAWN_WITH: Final = ("pandas", "plotly.graph_objs", "plotly.io", "pyarrow.parquet")
+"""What Streamlit imports when it first draws a table or a chart."""
 APP: Final = Path(__file__).with_name("app.py")
 COLOURS: Final = ["#3b7dd8", "#e0702f", "#12a07a", "#b552a3", "#b8860b", "#6b7f94"]
 OPTIONS: Final[dict[str, Any]] = {
@@ -63,27 +66,35 @@ def serve_dashboard(output: Path, host: str, port: int, tracking: str | None = N
     }
     bootstrap.load_config_options(flag_options=options)
     print(f"dashboard of {output} on http://{host}:{port} (Ctrl+C ends it)", flush=True)
-    threading.Thread(target=_prepare, args=(output,), daemon=True).start()
+    _import_pages()
+    READER.ask(read_registry, tracking_uri(output, tracking))
+    threading.Thread(target=_read_ahead, args=(output,), daemon=True).start()
     bootstrap.run(str(APP), False, [str(output), tracking or ""], options)
 
 
-def _prepare(output: Path) -> None:
-    """Import what the pages need and read the reports while the first visitor's browser still loads."""
-    import pyarrow.parquet  # noqa: F401
+def _import_pages() -> None:
+    """Import what the pages need before anybody can ask for one.
 
-    from recsys.evaluation.measured import values_of
+    A page that is drawn while another thread imports would find modules half made: Streamlit looks
+    into `sys.modules` for pandas whenever it is handed a value.
+    """
     from serving.dashboard.app import PAGES
+
+    for module in (*DRAWN_WITH, *(f"serving.dashboard.views.{page}" for page, _, _ in PAGES)):
+        import_module(module)
+
+
+def _read_ahead(output: Path) -> None:
+    """Read the reports, and the rows of the newest, while the first visitor's browser still loads."""
+    from recsys.evaluation.measured import values_of
     from serving.dashboard.sources import choices, datasets_of, measured, open_library
 
-    for module, _, _ in PAGES:
-        import_module(f"serving.dashboard.views.{module}")
     library = open_library(output)
     measured(library)
     for report in library.reports[:1]:
         for run in choices(library, datasets_of(report)[0], "test")[:READ_AHEAD]:
-            with suppress(
-                ArtifactError
-            ):  # the page that needs the rows says what is wrong with them
+            # The page that needs the rows says what is wrong with them.
+            with suppress(ArtifactError):
                 values_of(run, ("ndcg", PREFERRED_K))
 
 

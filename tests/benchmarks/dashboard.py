@@ -4,7 +4,7 @@ An output directory is generated: fifty reports of four models each. The newest 
 million users, whose rows per target are really there and are what Compare and Look inside read; the
 others have a thousand users each. Ranks are random, the files are those that the stages write. Then the
 real command serves it, and a headless Chromium opens every page twice. A page is there when its script has
-run and nothing that it drew is of the page before.
+run, its charts are drawn and nothing that it shows is of the page before.
 
     python tests/benchmarks/dashboard.py
 """
@@ -41,6 +41,7 @@ from recsys.evaluation.reports import COMPARISONS, EXPOSURE, METRICS, PROFILE
 from recsys.evaluation.targets_file import targets_path, write_targets
 from recsys.manifest import write_manifest
 from serving.dashboard.app import PAGES
+from serving.dashboard.registry import CHAMPION, tracking_uri
 
 ROOT = Path(__file__).parents[2]
 RESULT = Path(__file__).parent / "results" / "dashboard.json"
@@ -94,6 +95,7 @@ def generate(output: Path, users: int, reports: int, seed: int) -> None:
         began = time.time()
         make_experiment(output / name, f"{i:08x}", users if last else 1000, seed + i)
         if last:
+            register(output, name)
             print(f"{name}: {users:,} users in {time.time() - began:.0f} s", file=sys.stderr)
 
 
@@ -114,6 +116,17 @@ def make_experiment(workspace: Path, report: str, users: int, seed: int) -> None
     data = {"clock": "absolute", "kind": "users"}
     write_manifest(prepared, {"key": "data", "config": {"data": data}, "rows": {"users": users}})
     make_report(workspace, report, store, split, rng)
+
+
+def register(output: Path, name: str) -> None:
+    """Make MLflow's database with a model registered in it: the first page shows what is in production."""
+    from mlflow.tracking import MlflowClient
+
+    uri = tracking_uri(output)
+    client = MlflowClient(uri, uri)
+    client.create_registered_model(name)
+    version = client.create_model_version(name, str(output / name), tags={"bundle": str(output)})
+    client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
 def make_data(users: int, rng: np.random.Generator) -> tuple[SequenceStore, Split]:
@@ -313,7 +326,10 @@ def settled(page: Any, title: str) -> None:
     page.wait_for_timeout(50)
     page.wait_for_function("t => document.querySelector('h1')?.innerText === t", arg=title)
     page.wait_for_selector(".stApp[data-test-script-state=notRunning]")
-    page.wait_for_function("!document.querySelector('[data-stale=true]')")
+    page.wait_for_function("!document.querySelector('[data-stale=true], [data-testid=stSkeleton]')")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.stPlotlyChart')].every(c => c.querySelector('.main-svg'))"
+    )
 
 
 if __name__ == "__main__":

@@ -191,6 +191,16 @@ def test_it_renders_and_is_plain_data(tmp_path: Path) -> None:
     assert json.loads(json.dumps(description.to_dict()))["files"][0]["rows"] == 1
 
 
+def test_histories_as_lists_are_told_how_to_become_events(tmp_path: Path) -> None:
+    path = tmp_path / "histories.parquet"
+    pl.DataFrame({"user_id": [1, 2], "history": [[1, 2], [3]]}).write_parquet(path)
+    (advice,) = [p for p in describe([path]).files[0].problems if "history" in p]
+    assert "frame.explode('history')" in advice
+    with_items = pl.DataFrame({"item_id": ["a"], "tags": [["x", "y"]]})
+    with_items.write_parquet(path)
+    assert describe([path]).files[0].problems == ()
+
+
 def test_distinct_is_exact_when_few_and_close_when_many() -> None:
     few, many = Distinct(), Distinct()
     for start in range(0, 300_000, 50_000):

@@ -231,6 +231,33 @@ def test_a_shared_address_restores_the_view(visit: Visit, browser: Any, measured
     again.close()
 
 
+def test_a_point_that_is_clicked_is_in_the_address(visit: Visit, browser: Any) -> None:
+    visit.open(page="embedding")
+    assert "point" not in visit.query()
+    visit.page.wait_for_selector(".scatterlayer .point")
+    # A corner of the plane: where no other point lies above it.
+    box = visit.page.evaluate(
+        "() => [...document.querySelectorAll('.scatterlayer .point')]"
+        ".map(p => p.getBoundingClientRect()).sort((a, b) => a.x - b.x)[0].toJSON()"
+    )
+    visit.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    visit.page.wait_for_function("location.search.includes('point=')")
+    visit.settle()
+    point, heading = visit.query()["point"], _last_heading(visit)
+    assert point.split(":")[0] in ("item", "history")
+    other = Visit(browser, visit.address).open(**visit.query())
+    other.page.wait_for_selector("h3")
+    assert (other.query()["point"], _last_heading(other)) == (point, heading)
+    other.open(**{**visit.query(), "point": "item:no such"})
+    assert "Nothing is chosen" in other.page.inner_text("[data-testid=stMain]")
+    assert other.errors == []
+    other.close()
+
+
+def _last_heading(visit: Visit) -> str:
+    return str(visit.page.locator("h3").last.inner_text())
+
+
 def test_one_click_shows_who_gained_and_where_the_held_out_item_ranks(
     visit: Visit, measured: Any
 ) -> None:

@@ -26,6 +26,8 @@ FREQUENCY: Final = "frequency"
 OTHER: Final = "other"
 LAYOUTS: Final = {"map": ("x", "y"), "principal": ("pca_x", "pca_y")}
 LAYOUT_WORDS: Final = {"map": "neighbourhoods", "principal": "two widest directions"}
+SELECTED: Final = "selected on the map"
+"""What the chart last called selected."""
 
 
 def draw(setting: Setting) -> None:
@@ -214,14 +216,32 @@ def _by_frequency(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _clicked(event: Any, frame: pl.DataFrame, hits: pl.DataFrame) -> dict[str, Any] | None:
-    """Return the point that was clicked, or the first that was found."""
-    selected = event.selection.points if event is not None else []
-    for point in selected:
-        item, row = point["customdata"][:2]
+    """Return the point that was clicked last, or the first that was found; the address names it.
+
+    A click counts once: what the chart still calls selected must not undo a step back.
+    """
+    import streamlit as st
+
+    selected = [p["customdata"][:2] for p in (event.selection.points if event is not None else [])]
+    mine = _named(frame, chosen("point"))
+    if selected and st.session_state.get(SELECTED) != selected:
+        item, row = selected[0]
         mine = frame.filter((pl.col("item") == item) & (pl.col("row") == row))
-        if len(mine):
-            return mine.row(0, named=True)
-    return hits.row(0, named=True) if len(hits) else None
+    st.session_state[SELECTED] = selected
+    if len(hits) and mine.join(hits, on=("item", "row"), how="semi").is_empty():
+        mine = hits
+    if mine.is_empty():
+        keep("point", None)
+        return None
+    point = mine.row(0, named=True)
+    keep("point", f"{point['kind']}:{point['item_id']}" if point["item_id"] is not None else None)
+    return point
+
+
+def _named(frame: pl.DataFrame, name: str | None) -> pl.DataFrame:
+    """Return the point that an address calls `item:ID` or `history:ID`, no row if there is none."""
+    kind, _, name_there = (name or "").partition(":")
+    return frame.filter((pl.col("kind") == kind) & (pl.col("item_id") == name_there))
 
 
 def _neighbours(directory: Path, point: dict[str, Any], lookup: Lookup) -> None:
