@@ -12,6 +12,7 @@ import pytest
 from tiny_bundle import items_frame, make_bundle
 
 from pipelines import cli
+from pipelines.commands.console import split_ids
 from recsys import __version__
 from recsys.bundle import load_bundle
 from recsys.config import LagMarkovConfig
@@ -244,8 +245,8 @@ def test_doctor_fails_where_something_is_bad(
 
 
 def test_ids_are_split_at_commas() -> None:
-    assert cli._ids("a, b,c,") == ["a", "b", "c"]
-    assert cli._ids("") == []
+    assert split_ids("a, b,c,") == ["a", "b", "c"]
+    assert split_ids("") == []
 
 
 def test_the_command_sets_the_environment_before_anything_is_imported() -> None:
