@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipelines.train import data_parallel, join_tracking, run_workers, tell_epoch
+from pipelines.training_group import data_parallel, run_workers
+from pipelines.training_process import join_tracking, tell_epoch
 from recsys.config import (
     EvaluationConfig,
     ExperimentConfig,

@@ -12,8 +12,8 @@ from pipelines.index import MAP, TRADEOFF, index_directory
 from pipelines.order_test import RESULT as ORDER
 from pipelines.report_parts import COSTS, EXPOSURE, PROFILE
 from pipelines.runs import Run
-from pipelines.train import HISTORY
 from pipelines.training_facts import shown_name, training_facts
+from pipelines.training_process import HISTORY
 from recsys.config import ExperimentConfig
 from recsys.evaluation.names import nearest_k
 

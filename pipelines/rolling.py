@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipelines.fitting import fit_model, open_data
+from pipelines.run_keys import run_key
 from pipelines.runs import folds, is_learned
 from pipelines.tracking import code_tags
-from pipelines.train import run_key
 from recsys.config import ExperimentConfig, RollingSplit
 from recsys.errors import ConfigError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory

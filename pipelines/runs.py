@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.train import run_directory, run_key
+from pipelines.run_keys import run_directory, run_key
 from recsys.config import ExperimentConfig, RollingSplit, TextVectorsConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest

@@ -23,7 +23,7 @@ from typing import Any, Final
 from pipelines.fitting import fit_model
 from pipelines.progress import EPOCHS_FILE, read_epochs, record_epoch, transient_bar, watched
 from pipelines.stopping import EPOCHS, METRIC, scheduler
-from pipelines.train import known_cause
+from pipelines.training_group import known_cause
 from recsys.config import (
     ExperimentConfig,
     Range,

@@ -81,7 +81,7 @@ def _application(bundle: str, settings: ServingSettings) -> Any:
     """Return a function that makes the application, called in every replica."""
 
     def build() -> Any:
-        from pipelines.serve import finder
+        from pipelines.commands.serve import finder
         from serving.app import create_app
         from serving.logs import log_json
 

@@ -21,6 +21,7 @@ import yaml
 
 from pipelines.progress import EPOCHS_FILE, read_epochs
 from pipelines.ray_session import import_ray, ray_session
+from pipelines.run_keys import run_key
 from pipelines.runs import folds
 from pipelines.search import (
     BEGUN,
@@ -32,7 +33,7 @@ from pipelines.search import (
     run_search,
 )
 from pipelines.tracking import Tracker, code_tags, tracker_settings
-from pipelines.train import run_key, worker_resources
+from pipelines.training_group import worker_resources
 from recsys.config import ExperimentConfig, TuneConfig
 from recsys.errors import ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory

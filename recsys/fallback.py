@@ -6,7 +6,7 @@
 them have: sum of 1 / ((1 + age) rank). `popular_in_segment` are the items of most training events among
 those of the history's commonest segment, say its category; `popular` those of all. A list that a rung
 does not fill is filled by the next. Exclusions hold on every rung, for lists of similar items and for
-continuations as well.
+continuations as well. Published playlists have rungs of their own: `recsys.playlist_ladder`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ladder:
         Raises:
             DataError: the query is malformed.
         """
-        resolved = self._recommender.resolve(query)
+        resolved = self._recommender.resolve(query).without_model()
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         chosen, rung = self._choose(resolved.history.items, permitted, query.k)
         return self._recommender.answer(resolved, chosen, _scores(len(chosen))), rung
@@ -92,7 +92,7 @@ class Ladder:
             DataError: the request is malformed, or its rules leave no list of so many items.
         """
         self._recommender.check_continue(request)
-        resolved = self._recommender.resolve(request.query())
+        resolved = self._recommender.resolve(request.query()).without_model()
         rules = self._recommender.rules_of(request, resolved)
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         permitted[rules.required] = False  # they come by themselves
@@ -147,11 +147,7 @@ class Ladder:
 
     def _alike(self, history: Int64) -> list[int]:
         newest = list(dict.fromkeys(history[::-1].tolist()))[:NEWEST]
-        votes: dict[int, float] = {}
-        near = self._recommender.nearest(np.array(newest, dtype=np.int64), NEIGHBOURS)
-        for age, neighbours in enumerate(near):
-            for rank, item in enumerate(neighbours, start=1):
-                votes[item] = votes.get(item, 0.0) + 1 / ((1 + age) * rank)
+        votes = alike_votes(self._recommender, newest)
         return sorted(votes, key=lambda item: (-votes[item], item))
 
     def _popular_in_segment(self, history: Int64) -> Iterable[int]:
@@ -163,6 +159,16 @@ class Ladder:
             return ()
         [(segment, _)] = own.most_common(1)
         return (int(item) for item in self._order if segments[item] == segment)
+
+
+def alike_votes(recommender: Recommender, newest: Sequence[int]) -> dict[int, float]:
+    """Return the items most like some (the newest first), each with the sum of 1 / ((1 + age) rank)."""
+    votes: dict[int, float] = {}
+    near = recommender.nearest(np.array(newest, dtype=np.int64), NEIGHBOURS)
+    for age, neighbours in enumerate(near):
+        for rank, item in enumerate(neighbours, start=1):
+            votes[item] = votes.get(item, 0.0) + 1 / ((1 + age) * rank)
+    return votes
 
 
 def _scores(number: int) -> list[float]:

@@ -25,7 +25,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
 from recsys.models import EncoderModel, Model
 from recsys.models.generation import GenerationState
-from recsys.retrieval.index import ExactIndex, Index
+from recsys.retrieval.index import ExactIndex, Index, most_alike
 from recsys.schema import ITEM, PAD
 
 
@@ -118,7 +118,7 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
         for row, item in enumerate(new):
             if item.vector:
                 vectors[row] = torch.tensor(item.vector)
-                stands_for[n_known + 1 + row] = _nearest(vectors[row], index)
+                stands_for[n_known + 1 + row] = most_alike(vectors[row], index)
         grown = (
             GrownEncoder(model, vectors, stands_for)
             if model.is_inner_product
@@ -147,15 +147,6 @@ def _most_alike(weights: Tensor) -> Tensor:
         if share > largest[row]:
             best[row], largest[row] = column, share
     return best
-
-
-def _nearest(vector: Tensor, index: Index) -> int:
-    """Return the known item whose vector has the largest cosine with this one."""
-    cosines = (
-        vector @ index.columns / torch.linalg.vector_norm(index.columns, dim=0).clamp(min=1e-12)
-    )
-    cosines[PAD] = -torch.inf
-    return int(cosines.argmax())
 
 
 def _grown_index(index: Index, vectors: Tensor) -> Index:
@@ -197,7 +188,7 @@ class GrownEncoder(EncoderModel):
     def __init__(self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(vectors), inner.width)
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets = inner.reads_baskets
+        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
         self.default_query, self.temperature = inner.default_query, inner.temperature
@@ -242,7 +233,7 @@ class GrownEncoder(EncoderModel):
         return self.inner.step(state, self.get_buffer("stands_for")[items])
 
     def _read(self, batch: SequenceBatch) -> SequenceBatch:
-        return replace(batch, items=self.get_buffer("stands_for")[batch.items])
+        return _read_as(batch, self.get_buffer("stands_for"))
 
 
 class GrownScorer(GrownEncoder):
@@ -288,14 +279,20 @@ class GrownModel(Model):
     def __init__(self, inner: Model, weights: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(weights))
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets = inner.reads_baskets
+        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
         self.weights = weights
         self.register_buffer("stands_for", stands_for)
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """See `Model.score`."""
-        batch = replace(batch, items=self.get_buffer("stands_for")[batch.items])
+        batch = _read_as(batch, self.get_buffer("stands_for"))
         known = self.inner.score(batch).float()  # [B, n_items + 1]
         new = torch.sparse.mm(self.weights.to(known.device), known.T).T  # [B, M]
         scores = torch.cat([known, new], dim=1)
         return scores if items is None else scores[:, items]
+
+
+def _read_as(batch: SequenceBatch, stands_for: Tensor) -> SequenceBatch:
+    """Return the batch with every item as the known one that it is read as, in the lists before, too."""
+    previous = None if batch.previous is None else stands_for[batch.previous]
+    return replace(batch, items=stands_for[batch.items], previous=previous)

@@ -13,6 +13,7 @@ from serving.schemas import (
     HistoryBody,
     ModelVersion,
     Source,
+    TextBody,
     Width,
     check_width,
 )
@@ -25,6 +26,7 @@ class ContinueRequest(HistoryBody):
         json_schema_extra={
             "examples": [
                 {"history": ["318", "296"], "steps": 10, "groups": 4, "beams": 2, "diversity": 0.5},
+                {"history": ["318"], "previous": [["296", "593"], ["50", "260"]], "steps": 5},
                 {"user_id": "15", "steps": 5, "exclude": ["593"], "required": ["50"]},
             ]
         }
@@ -101,4 +103,9 @@ class ContinueResponse(BaseModel):
     unknown: list[str]
     unknown_allowed: list[str]
     unknown_excluded: list[str]
+    unknown_previous: list[str]
+    dropped_previous: int = Field(
+        description="Oldest lists of `previous` that were not read; all, if what answered reads none."
+    )
+    texts: list[TextBody]
     fallback: Literal["empty_history", "unknown_history", "unknown_user"] | None

@@ -55,6 +55,15 @@ class Metrics:
             ["field"],
             registry=self.registry,
         )
+        self.texts = self._counter(
+            "recsys_history_texts_total",
+            "Items of histories given by their texts: read, unreadable.",
+            "result",
+        )
+        self.unread = self._counter(
+            "recsys_unread_previous_lists_total",
+            "Lists before a history that were sent, but not read by what answered.",
+        )
         self.refused = Counter(
             "recsys_refused_total",
             "Requests refused because the queue was full.",

@@ -20,6 +20,7 @@ from recsys.bundle import Bundle, load_bundle
 from recsys.errors import ArtifactError
 from recsys.fallback import Ladder
 from recsys.growth import grow
+from recsys.playlist_ladder import PlaylistLadder
 from recsys.recommender import Query, Recommender
 from recsys.schema import PAD
 from recsys.words import Words
@@ -51,9 +52,10 @@ class ServedModel:
         grown = grow(base, self.texts.place(living.added))
         self.base, self.living, self.grown = base, living, grown
         self.bundle = grown.bundle
-        self.recommender = Recommender(self.bundle, observe, max_history=MAX_HISTORY)
+        self.recommender = Recommender(self.bundle, observe, MAX_HISTORY, self.texts.read)
         self.recommender.removed = self._indices(living.removed)
         self.ladder = Ladder(self.recommender)
+        self.playlist_ladder = PlaylistLadder(self.recommender)
         self.version = {"name": base.name, "version": base.version}
         self.label = f"{base.name}@{base.version}"
         self.titles: dict[str, str | None] = {}

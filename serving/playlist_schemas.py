@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serving.rules import MAX_IDS as MAX_SONGS
 from serving.rules import MAX_K, AtOnce, Id, Ids, refusal
-from serving.schemas import Body, ModelVersion, RankedItem
+from serving.schemas import Body, ModelVersion, RankedItem, Source
 
 K = Annotated[int, Field(strict=True, ge=1, le=MAX_K)]
 
@@ -88,6 +88,12 @@ class PlaylistsResponse(BaseModel):
 
     request_id: str
     model: ModelVersion
+    source: Literal["model", "shared_songs", "item_to_item", "shared_lists"] = Field(
+        description=(
+            "What made the list: the model, or what stands in for one that failed, by songs in common or "
+            "alike. Then scores are 1 / rank, and playlists with nothing in common are left out."
+        )
+    )
     playlists: list[RankedPlaylist]
     unknown: list[str] = Field(description="Ids that the catalogue does not hold.")
     repeated: int = Field(description="Items of the list that had stood in it before.")
@@ -100,6 +106,7 @@ class PlaylistSongsResponse(BaseModel):
 
     request_id: str
     model: ModelVersion
+    source: Source
     items: list[RankedItem]
     unknown: list[str]
     unknown_excluded: list[str]

@@ -15,15 +15,19 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from serving.rules import ALLOWED, ALLOWED_INSIDE, REFUSAL
-from serving.schemas import EVENT, ID, Event
+from serving.schemas import DESCRIBED, EVENT, ID, Described, Event
 from serving.write_schemas import NewEvent
 
 SHOWN = 80
 """Characters shown of a value."""
 HEADER = "with the header content-type: application/json"
 
-NESTED: dict[str | int, type[BaseModel]] = {"history": Event, "events": NewEvent}
-"""Lists whose places are objects of their own."""
+NESTED: dict[str | int, type[BaseModel]] = {
+    "history": Event,
+    DESCRIBED: Described,
+    "events": NewEvent,
+}
+"""Lists whose places are objects of their own; `DESCRIBED` are those of the history that are texts."""
 
 OBJECTS = ("attributes", "at_most")
 """Keys whose values are objects of keys of the client's own."""
@@ -70,9 +74,13 @@ def _problem(found: Mapping[str, Any], body: Any, asked: type[BaseModel]) -> Pro
     if place[1] in OBJECTS:
         fix = f"send such an object, or leave {place[1]} out"
         return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED[str(place[1])], fix)
+    if place[3:4] == ("text",):
+        fix = "send such an object, or take this one out of the list"
+        return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED["text"], fix)
     name = next(str(part) for part in reversed(place) if isinstance(part, str))
     if kind == "extra_forbidden":
-        inside = NESTED.get(place[1], asked) if len(place) > 2 else asked
+        which = DESCRIBED if found["loc"][3:4] == (DESCRIBED,) else place[1]
+        inside = NESTED.get(which, asked) if len(place) > 2 else asked
         return _unknown_key(where, name, got, inside)
     if kind == "missing":
         return _say(where, "is missing", None, ALLOWED[name], f"add {name}")
@@ -135,7 +143,7 @@ def _place(location: tuple[str | int, ...]) -> Place:
     return tuple(
         part
         for at, part in enumerate(location)
-        if not (at == 3 and part in (ID, EVENT) and location[1] == "history")
+        if not (at == 3 and part in (ID, EVENT, DESCRIBED) and location[1] == "history")
     )
 
 

@@ -20,6 +20,8 @@ from pydantic_core import PydanticCustomError
 MAX_K = 1000
 MAX_IDS = 10_000
 """Ids in one list of a request."""
+MAX_PREVIOUS = 100
+"""Lists that came before a history."""
 MAX_ID = 512
 """Characters of an id."""
 MAX_SIMILAR = 100
@@ -36,6 +38,8 @@ MAX_LIKE = 100
 MAX_ATTRIBUTES = 50
 MAX_TEXT = 2000
 """Characters of an item's text."""
+MAX_TEXTS = 20
+"""Items of a history that are given by their texts."""
 MAX_VECTOR = 4096
 MAX_NUMBER = 10**6
 """Largest number in a vector, far from what its products could overflow at."""
@@ -49,12 +53,17 @@ YES_NO = "true, false or null, which follows the rule the model was evaluated by
 NUMBER = f"from {-MAX_NUMBER} to {MAX_NUMBER}"
 NEW_EVENT = '{"user_id": "u", "item": "a", "time": 1767225600}'
 EVENT = '{"item": "a", "time": 1767225600}'
+TEXT = '{"text": {"title": "b"}}'
 
 ALLOWED = {
-    "history": f"{IDS}; or a list of events, each like {EVENT}",
+    "history": f"{IDS}; or a list of events, each like {EVENT}; at most {MAX_TEXTS} of them may be "
+    f"texts, each like {TEXT}",
+    "text": f"an object of 1 to {MAX_ATTRIBUTES} texts of at most {MAX_TEXT} characters",
     "item": ONE_ID,
     "time": f"seconds since 1970, a whole number from {-MAX_TIME} to {MAX_TIME}",
     "baskets": f"one label for each item of the history, each {ONE_ID}",
+    "previous": f"a list of at most {MAX_PREVIOUS} lists, oldest first, each of 1 or more ids, "
+    f"{MAX_IDS} ids in all",
     "user_id": ONE_ID,
     "k": f"a whole number from 1 to {MAX_K}",
     "exclude": IDS,
@@ -87,7 +96,8 @@ ALLOWED = {
 """What every key of a body may hold."""
 
 ALLOWED_INSIDE = {
-    "history": f"{ONE_ID}; or an event like {EVENT}",
+    "history": f"{ONE_ID}; or an event like {EVENT}; or a text like {TEXT}",
+    "previous": f"a list of 1 or more ids, each {ONE_ID}",
     **dict.fromkeys(("baskets", "exclude", "allow", "items", "like", "required"), ONE_ID),
     "events": f"an event like {NEW_EVENT}",
     "vector": NUMBER,

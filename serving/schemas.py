@@ -16,13 +16,17 @@ from pydantic import (
 
 from serving.rules import (
     ALLOWED,
+    MAX_ATTRIBUTES,
     MAX_CANDIDATES,
     MAX_DIVERSITY,
     MAX_IDS,
     MAX_K,
     MAX_LISTS,
+    MAX_PREVIOUS,
     MAX_SIMILAR,
     MAX_STEPS,
+    MAX_TEXT,
+    MAX_TEXTS,
     MAX_TIME,
     AtOnce,
     Id,
@@ -32,7 +36,7 @@ from serving.rules import (
 
 MAX_HISTORY = 1000
 """Newest history events that the model reads; older ones are excluded, and counted in the answer."""
-ID, EVENT = "id", "event"
+ID, EVENT, DESCRIBED = "id", "event", "described"
 
 
 class Body(BaseModel):
@@ -50,11 +54,31 @@ class Event(Body):
     )
 
 
+class Described(Body):
+    """An item of a history by its texts, for models that read them."""
+
+    text: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=MAX_TEXT)],
+            Annotated[str, Field(max_length=MAX_TEXT)],
+        ],
+        Field(min_length=1, max_length=MAX_ATTRIBUTES),
+    ] = Field(description="Attributes of the catalogue, such as its title.")
+    time: Annotated[int, Field(strict=True, ge=-MAX_TIME, le=MAX_TIME)] | None = Field(
+        None, description="Seconds since 1970; given if the other items have times."
+    )
+
+
 def _kind(value: object) -> str:
+    if isinstance(value, Described) or (isinstance(value, dict) and "text" in value):
+        return DESCRIBED
     return EVENT if isinstance(value, dict | Event) else ID
 
 
-HistoryItem = Annotated[Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)], Discriminator(_kind)]
+HistoryItem = Annotated[
+    Annotated[Id, Tag(ID)] | Annotated[Event, Tag(EVENT)] | Annotated[Described, Tag(DESCRIBED)],
+    Discriminator(_kind),
+]
 
 
 Diversity = Annotated[float, Field(strict=True, ge=0, le=MAX_DIVERSITY, allow_inf_nan=False)]
@@ -72,6 +96,9 @@ def check_width(groups: int, beams: int, candidates: int) -> None:
         )
 
 
+HistoryEvent = str | Event | Described
+
+
 class HistoryBody(Body):
     """The part of a request that says for whom, and what must not be in a list."""
 
@@ -79,7 +106,9 @@ class HistoryBody(Body):
         None,
         description=(
             f"Item ids, oldest first, or items with times. The model reads the newest {MAX_HISTORY} "
-            "at most; what is excluded as seen goes by all of them."
+            "at most; what is excluded as seen goes by all of them. An item that the catalogue does not "
+            f"hold may be a text, at most {MAX_TEXTS} of them, for a model that reads texts: it is read "
+            "as the item most like it, which `texts` names."
         ),
     )
     baskets: Ids | None = Field(
@@ -87,6 +116,15 @@ class HistoryBody(Body):
         description=(
             "A label for each item of the history, equal for items that were one basket; read by "
             "models of baskets as sets only, which otherwise go by the times, if there are any."
+        ),
+    )
+    previous: Annotated[list[Ids], Field(max_length=MAX_PREVIOUS)] | None = Field(
+        None,
+        description=(
+            "The lists that came before this one, oldest first, each of item ids; read by models that "
+            "learned from them, of which /v1/model says how many lists they read. Others leave them "
+            "unread, and `dropped_previous` says so. None of their items is excluded. Without it the "
+            "list is taken to begin right after what the model learned from."
         ),
     )
     user_id: Id | None = Field(None, description="A user whose events are in the bundle.")
@@ -109,12 +147,28 @@ class HistoryBody(Body):
 
     @field_validator("history")
     @classmethod
-    def _all_alike(cls, history: list[str | Event] | None) -> list[str | Event] | None:
-        timed = sum(not isinstance(event, str) for event in history or [])
+    def _all_alike(cls, history: list[HistoryEvent] | None) -> list[HistoryEvent] | None:
+        texts = sum(isinstance(event, Described) for event in history or [])
+        if texts > MAX_TEXTS:
+            problem = f"has {texts} items given by their texts"
+            raise refusal(problem, ALLOWED["history"], "leave the oldest out, or send their ids")
+        timed = sum(not isinstance(e, str) and e.time is not None for e in history or [])
         if history is not None and 0 < timed < len(history):
             problem = f"has times for {timed} of {len(history)} items"
             raise refusal(problem, ALLOWED["history"], "give times for all items, or for none")
         return history
+
+    @field_validator("previous")
+    @classmethod
+    def _lists_with_items(cls, previous: list[list[str]] | None) -> list[list[str]] | None:
+        for number, one in enumerate(previous or []):
+            if not one:
+                problem = f"has no ids in list {number} (from 0)"
+                raise refusal(problem, ALLOWED["previous"], "leave empty lists out")
+        if (total := sum(map(len, previous or []))) > MAX_IDS:
+            problem = f"has {total} ids in all"
+            raise refusal(problem, ALLOWED["previous"], "leave the oldest lists out")
+        return previous
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -161,6 +215,8 @@ class RecommendRequest(HistoryBody):
                 {"history": ["318", "296", "593"], "k": 5},
                 {"history": [{"item": "318", "time": 1767225600}], "exclude": ["593"]},
                 {"history": ["318", "296", "593"], "baskets": ["may", "may", "june"]},
+                {"history": ["318", {"text": {"title": "Heat 2"}}, "593"], "k": 5},
+                {"history": ["318"], "previous": [["296", "593"], ["50", "260"]], "k": 5},
                 {"user_id": "15", "k": 20, "exclude_seen": False},
                 {"user_id": "15", "repeat_window": 50},
                 {"user_id": "15", "strategy": "mmr", "diversity": 0.3},
@@ -229,6 +285,15 @@ Source = Annotated[
 ]
 
 
+class TextBody(BaseModel):
+    """What a text of the history was read as."""
+
+    place: int = Field(description="Where it stands in the history, from 0.")
+    read_as: str | None = Field(
+        description="The item most like it; null where nothing could be read."
+    )
+
+
 class RecommendResponse(BaseModel):
     """A ranked list and what had to be done to make it."""
 
@@ -243,9 +308,14 @@ class RecommendResponse(BaseModel):
     unknown: list[str] = Field(description="History ids that the catalogue does not hold.")
     unknown_allowed: list[str] = Field(description="The same for `allow`.")
     unknown_excluded: list[str] = Field(description="The same for `exclude`.")
+    unknown_previous: list[str] = Field(description="The same for the lists of `previous` read.")
     dropped_history: int = Field(
         description=f"Oldest events before the newest {MAX_HISTORY}: excluded, but not read."
     )
+    dropped_previous: int = Field(
+        description="Oldest lists of `previous` that were not read; all, if what answered reads none."
+    )
+    texts: list[TextBody] = Field(description="What each text of the history was read as.")
     fallback: Literal["empty_history", "unknown_history", "unknown_user"] | None = Field(
         description="Why this is the default list of an empty history, or null."
     )

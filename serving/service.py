@@ -187,9 +187,7 @@ class Service:
             if len(requests) > 1:
                 raise  # the worker asks again for each alone
             self._failed(model, error)
-            if (below := _from_below(model, requests[0])) is None:
-                raise
-            return [Answer(*below)]
+            return [Answer(*_from_below(model, requests[0]))]
         self._answered += len(requests)
         return [Answer(one, model, MODEL, dict(self._stages)) for one in found]
 
@@ -267,8 +265,8 @@ class Service:
         return reader, writer
 
 
-def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel, str] | None:
-    """Return what the ladder finds where the model failed, with the rung; None for playlists as a whole."""
+def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel, str]:
+    """Return what the ladder finds where the model failed, with the rung."""
     found: Found
     match request:
         case Query():
@@ -277,6 +275,8 @@ def _from_below(model: ServedModel, request: Asked) -> tuple[Found, ServedModel,
             found, rung = model.ladder.continued(request)
         case SimilarRequest():
             found, rung = model.ladder.similar(request.items, request.k)
-        case _:
-            return None
+        case SimilarPlaylists():
+            found, rung = model.playlist_ladder.similar(request)
+        case PlaylistsForSong():
+            found, rung = model.playlist_ladder.for_song(request)
     return found, model, rung

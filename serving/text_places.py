@@ -1,20 +1,26 @@
-"""New items placed by their texts, where the model can read them: each text is read once."""
+"""Items by their texts, where the model can read them: new ones are placed, each text read once, and those
+of histories are read as what they are like.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from features.text_tower import TextTower
 from recsys.bundle import Bundle
-from recsys.errors import RecsysError
+from recsys.errors import DataError, RecsysError
 from recsys.growth import NewItem
 
 log = logging.getLogger(__name__)
 
 Vector = tuple[float, ...]
+Texts = tuple[tuple[str, str], ...]
+LATELY: Final = 2000
+"""Texts of histories whose vectors are kept."""
 
 
 class TextPlaces:
@@ -27,7 +33,9 @@ class TextPlaces:
     def __init__(self, bundle: Bundle) -> None:
         self.model: Any = bundle.model
         self.tower = None if bundle.text is None else TextTower.load(bundle.text)
-        self._known: dict[tuple[tuple[str, str], ...], Vector | None] = {}
+        self._name = bundle.name
+        self._known: dict[Texts, Vector | None] = {}
+        self._lately = lru_cache(LATELY)(lambda key: self._read(dict(key)))
 
     def vector(self, attributes: Mapping[str, str]) -> Vector | None:
         """Return the item vector of texts; None where there is none to give."""
@@ -39,6 +47,23 @@ class TextPlaces:
                 log.error("texts cannot be read", extra={"error": str(error)})
                 self.tower = None
         return self._known.get(key)
+
+    def read(self, texts: Sequence[Mapping[str, str]]) -> list[Vector | None]:
+        """Return the item vectors of the texts of a history, None where there is nothing to read.
+
+        Raises:
+            DataError: the bundle reads no texts, or what it needs for that is not here.
+        """
+        if self.tower is not None:
+            try:
+                return [self._lately(tuple(sorted(one.items()))) for one in texts]
+            except RecsysError as error:
+                log.error("texts cannot be read", extra={"error": str(error)})
+                self.tower = None
+        raise DataError(
+            f"history holds texts, but the model of bundle {self._name} reads none (here); send ids of "
+            "the catalogue, or add the items by POST /v1/items and send theirs"
+        )
 
     def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
         """Return the items, those that go `by_text` with their vectors instead of `like`."""

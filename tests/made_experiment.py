@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines import evaluate, index
-from pipelines.train import run_directory, run_key
+from pipelines.run_keys import run_directory, run_key
 from recsys.config import ExperimentConfig
 from recsys.data.sequences import SequenceStore, Split, TrainingData
 from recsys.manifest import write_manifest

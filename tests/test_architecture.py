@@ -31,8 +31,7 @@ MAY_IMPORT = {
 }
 # The command line starts the endpoint by lazy imports: the one exception.
 EXCEPTIONS = {
-    ("pipelines/cli.py", "serving"),
-    ("pipelines/serve.py", "serving"),
+    ("pipelines/commands/serve.py", "serving"),
     ("pipelines/serve_on_ray.py", "serving"),
 }
 

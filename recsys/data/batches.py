@@ -46,7 +46,8 @@ class SequenceBatch:
         users: int64 [B]; whose history each sequence is; training batches only.
         previous: int64 [B, P]; items of the lists that came before each, 0-filled; only for models that
             read them, and only where the lists are known (not for a history of its own).
-        previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before.
+        previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before;
+            `recsys.data.previous.UNKNOWN_AGE` throughout a row whose lists before are not known.
     """
 
     items: Tensor

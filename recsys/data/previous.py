@@ -18,6 +18,9 @@ from recsys.data.sequences import Int64, SequenceStore
 
 Bools = npt.NDArray[np.bool_]
 
+UNKNOWN_AGE = -1
+"""Age in a batch of what a sequence's lists before would have, where they are not known."""
+
 
 @dataclass(frozen=True)
 class PreviousLists:

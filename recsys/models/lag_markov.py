@@ -16,8 +16,8 @@ all i: sparse, 0 where nothing was counted, and a rare follower counts more than
 anyway. `decay` < 1 makes up for the dependence of neighbours, which naive Bayes ignores.
 
 With `previous` the lists that came before are evidence, too: `previous_weight` times e(gap of i), see
-`recsys.models.gap_evidence`. A history of which they are not known, as at an endpoint, is taken to
-begin right after the training lists.
+`recsys.models.gap_evidence`. A history of which they are not known (at an endpoint, unless a request
+tells them) is taken to begin right after the training lists.
 
 Shapes: B sequences, H lags, V items, C candidates.
 """
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from recsys.config import LagMarkovConfig
 from recsys.data.batches import SequenceBatch
+from recsys.data.previous import UNKNOWN_AGE
 from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.models.contract import CountingModel
@@ -130,7 +131,9 @@ class LagMarkov(CountingModel):
     def _gaps(self, batch: SequenceBatch) -> Tensor:
         if batch.previous is None or batch.previous_ages is None:
             return self.newest.expand(len(batch), -1)
-        return gaps(batch.previous, batch.previous_ages, self.reads_previous, self.n_items)
+        found = gaps(batch.previous, batch.previous_ages, self.reads_previous, self.n_items)
+        unknown = (batch.previous_ages == UNKNOWN_AGE).any(1, keepdim=True)  # [B, 1]
+        return torch.where(unknown, self.newest, found)
 
 
 def _shares(n_items: int, counts: Float64 | None = None) -> Float64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.decoding.settings import SearchSettings
+from recsys.recommender.item_texts import ItemText, ReadText, TextReader
 from recsys.recommender.playlists import FoundPlaylists, PlaylistsForSong, SimilarPlaylists
 from recsys.recommender.recommender import Observer, Recommender
 from recsys.recommender.requests import (
@@ -25,12 +26,15 @@ __all__ = [
     "Continue",
     "ContinuedList",
     "FoundPlaylists",
+    "ItemText",
     "Observer",
     "PlaylistsForSong",
     "Query",
+    "ReadText",
     "Recommendation",
     "Recommender",
     "SearchSettings",
     "SimilarPlaylists",
     "Strategy",
+    "TextReader",
 ]

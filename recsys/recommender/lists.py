@@ -188,14 +188,7 @@ class ListMaker:
                         group=at // beams + 1,
                     )
                 )
-        return Continuation(
-            lists,
-            exact=found.exact,
-            unknown=r.history.unknown,
-            unknown_allowed=r.unknown_allowed,
-            unknown_excluded=r.unknown_excluded,
-            fallback=r.history.fallback,
-        )
+        return Continuation(lists, exact=found.exact, **r.about)
 
     def _reranked(self, r: Resolved, query: Tensor) -> Pair:
         """Re-rank a query's best candidates by MMR or DPP, with the cosine of item vectors."""

@@ -107,13 +107,11 @@ class PlaylistFinder:
         """
         if not requests:
             return []
-        index, model = self._parts()
+        index, model = self.parts()
         for one in requests:
             check_similar(one)
-        rows = [
-            None if one.playlist is None else self._row(index, one.playlist) for one in requests
-        ]
-        lists = [self._resolver.translate(one.items or ()) for one in requests]
+        rows = [None if one.playlist is None else self.row(index, one.playlist) for one in requests]
+        lists = [self.translate(one.items or ()) for one in requests]
         kept = [items[-self._reads :].tolist() for items, _ in lists]
         found = model.embed_lists(self._batch(kept).to(self._device)).float().cpu()  # [B, E]
         for place, row in enumerate(rows):
@@ -144,28 +142,27 @@ class PlaylistFinder:
         """
         if not requests:
             return []
-        index, _ = self._parts()
+        index, _ = self.parts()
         return [self._for_song(index, one) for one in requests]
 
     def songs_of(self, playlist: str) -> list[str]:
         """Return the external ids of a published playlist's songs, in order; see `Recommender.songs_of`."""
-        index, _ = self._parts()
-        user, seen = int(index.users[self._row(index, playlist)]), self.bundle.seen
+        index, _ = self.parts()
+        user, seen = int(index.users[self.row(index, playlist)]), self.bundle.seen
         assert seen is not None  # the bundle was not written without it
         part = seen.items[int(seen.offsets[user]) : int(seen.offsets[user + 1])]
         return self.bundle.item_ids.decode(part)
 
     def _for_song(self, index: PlaylistIndex, one: PlaylistsForSong) -> FoundPlaylists:
         check_for_song(one)
-        items, unknown = self._resolver.translate([one.item])
+        items, unknown = self.translate([one.item])
         if not len(items):
             return FoundPlaylists([], [], unknown=unknown, fallback=UNKNOWN_HISTORY)
         assert self.bundle.index is not None
-        holders = self._holders(index, int(items[0]))
-        every = np.arange(1, len(index) + 1)
-        closed = {"any": every[:0], "without": holders, "with": np.setdiff1d(every, holders)}
+        holders = self.holders(index, int(items[0]))
+        closed = self.closed(index, holders, one.holding)
         query = self.bundle.index.vectors[int(items[0])]
-        names, scores, rows = self._search(index.asking, index, query, one.k, closed[one.holding])
+        names, scores, rows = self._search(index.asking, index, query, one.k, closed)
         inside = set(holders.tolist())
         return FoundPlaylists(names, scores, [row in inside for row in rows])
 
@@ -183,7 +180,7 @@ class PlaylistFinder:
         found = rows[0][rows[0] >= 0]
         return index.names.decode(found.numpy()), scores[0, : len(found)].tolist(), found.tolist()
 
-    def _holders(self, index: PlaylistIndex, item: int) -> Int64:
+    def holders(self, index: PlaylistIndex, item: int) -> Int64:
         """Return the rows of the playlists that hold an item, ascending."""
         seen = self.bundle.seen
         assert seen is not None
@@ -191,7 +188,18 @@ class PlaylistFinder:
         users = np.unique(np.searchsorted(seen.offsets, places, side="right") - 1)
         return np.flatnonzero(np.isin(index.users, users)).astype(np.int64)
 
-    def _row(self, index: PlaylistIndex, name: str) -> int:
+    def closed(self, index: PlaylistIndex, holders: Int64, holding: Holding) -> Int64:
+        """Return the rows that are in no answer about a song, by who holds it."""
+        every = np.arange(1, len(index) + 1)
+        closed = {"any": every[:0], "without": holders, "with": np.setdiff1d(every, holders)}
+        return closed[holding]
+
+    def translate(self, item_ids: Sequence[str]) -> tuple[Int64, list[str]]:
+        """Return the indices of known ids, and the unknown ids in order, each once."""
+        return self._resolver.translate(item_ids)
+
+    def row(self, index: PlaylistIndex, name: str) -> int:
+        """Return the row of a published playlist; `DataError` if there is none of that name."""
         row = int(index.names.encode([name])[0])
         if row == PAD:
             raise DataError(
@@ -200,7 +208,8 @@ class PlaylistFinder:
             )
         return row
 
-    def _parts(self) -> tuple[PlaylistIndex, EncoderModel]:
+    def parts(self) -> tuple[PlaylistIndex, EncoderModel]:
+        """Return the playlists and their model; `DataError` for a bundle without."""
         index, model = self.bundle.playlists, self.bundle.model
         if index is None or not isinstance(model, EncoderModel):
             raise DataError(

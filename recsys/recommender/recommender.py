@@ -21,6 +21,7 @@ from recsys.data.sequences import Int64
 from recsys.decoding import Rules
 from recsys.errors import DataError
 from recsys.models import EncoderModel
+from recsys.recommender.item_texts import TextReader
 from recsys.recommender.likeness import Likeness, pairs
 from recsys.recommender.lists import ListMaker
 from recsys.recommender.playlists import (
@@ -52,13 +53,21 @@ class Recommender:
         observe: told the seconds of each stage (`resolve`, `encode`, `search`, `answer`).
         max_history: newest events of a history that the model reads, if it would read more; the
             exclusion goes by all of them nevertheless.
+        read_texts: gives texts of a history their item vectors; without it such histories are refused.
+
+    Attributes:
+        playlists: finds the published playlists of the bundle, if it holds any.
 
     Raises:
         DataError: the bundle's rule of exclusion is none.
     """
 
     def __init__(
-        self, bundle: Bundle, observe: Observer | None = None, max_history: int | None = None
+        self,
+        bundle: Bundle,
+        observe: Observer | None = None,
+        max_history: int | None = None,
+        read_texts: TextReader | None = None,
     ) -> None:
         self.bundle = bundle
         Exclusion.from_setting(bundle.exclude)  # a rule that is none is refused now, not later
@@ -70,10 +79,10 @@ class Recommender:
         self._device = next(
             (tensor.device for tensor in bundle.model.state_dict().values()), torch.device("cpu")
         )
-        self._resolver = Resolver(bundle, reads, clock)
+        self._resolver = Resolver(bundle, reads, clock, read_texts)
         self._maker = ListMaker(bundle, self._resolver, self._device)
         self._likeness = Likeness(bundle, clock, self._device)
-        self._playlists = PlaylistFinder(bundle, self._resolver, reads, clock, self._device)
+        self.playlists = PlaylistFinder(bundle, self._resolver, reads, clock, self._device)
 
     @property
     def removed(self) -> Int64:
@@ -159,15 +168,7 @@ class Recommender:
             ContinuedList([self._ids[i] for i in items], None, None, [None] * len(items), group)
             for group, items in enumerate(lists, start=1)
         ]
-        history = resolved.history
-        return Continuation(
-            made,
-            exact=False,
-            unknown=history.unknown,
-            unknown_allowed=resolved.unknown_allowed,
-            unknown_excluded=resolved.unknown_excluded,
-            fallback=history.fallback,
-        )
+        return Continuation(made, exact=False, **resolved.about)
 
     def recommend_batch(
         self,
@@ -227,12 +228,12 @@ class Recommender:
 
         The songs for a list are `recommend`'s answer to it as a history.
         """
-        return self._playlists.similar(requests)
+        return self.playlists.similar(requests)
 
     @torch.inference_mode()
     def playlists_for_song(self, requests: Sequence[PlaylistsForSong]) -> list[FoundPlaylists]:
         """Return the published playlists for each song; see `PlaylistFinder.for_song`."""
-        return self._playlists.for_song(requests)
+        return self.playlists.for_song(requests)
 
     def songs_of(self, playlist: str) -> list[str]:
         """Return the external ids of a published playlist's songs, in order.
@@ -240,7 +241,7 @@ class Recommender:
         Raises:
             DataError: the bundle has no playlists, or none of that name.
         """
-        return self._playlists.songs_of(playlist)
+        return self.playlists.songs_of(playlist)
 
     def _named(self, items: list[int], scores: list[float]) -> Recommendation:
         return Recommendation([self._ids[i] for i in items], scores)
@@ -284,14 +285,7 @@ class Recommender:
         """Return a list of item indices as the answer to a query."""
         k = r.query.k
         names = [self._ids[i] for i in items[:k]]
-        return Recommendation(
-            names,
-            scores[:k],
-            unknown=r.history.unknown,
-            unknown_allowed=r.unknown_allowed,
-            unknown_excluded=r.unknown_excluded,
-            fallback=r.history.fallback,
-        )
+        return Recommendation(names, scores[:k], **r.about)
 
     def _table(self, users: list[str], answers: list[Recommendation]) -> pl.DataFrame:
         lengths = [len(a.items) for a in answers]

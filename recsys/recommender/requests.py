@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from recsys.decoding.settings import SearchSettings
 from recsys.errors import DataError
+from recsys.recommender.item_texts import ItemText, ReadText
 
 EMPTY_HISTORY = "empty_history"
 UNKNOWN_HISTORY = "unknown_history"
@@ -24,7 +25,8 @@ class Query:
     """One request for a list. Exactly one of `history` and `user_id` is given.
 
     Attributes:
-        history: external item ids, oldest first; unknown ones are skipped and reported.
+        history: external item ids, oldest first; unknown ones are skipped and reported. An `ItemText`
+            among them is read as the known item most like it, by models that read texts.
         times: seconds of the history's events, if known; the history is then sorted by them (stably).
         baskets: a label for each item of the history, equal for items that were one basket, which then
             stands at the place of its first. Only a model of baskets as sets reads them. Without
@@ -41,6 +43,10 @@ class Query:
             `exclude_seen=False`.
         before: items of events before those of the history, oldest first, which the model does not read;
             they are excluded as the history is.
+        previous: the lists that came before the history, oldest first, each of external item ids, none
+            empty; read by models that learned from the lists before a list (`reads_previous` of them),
+            for all others without effect. They are not excluded. None: they are not known, and the model
+            has a default; an empty sequence says that there were none.
         strategy: how the list comes about: the `top` scores; one list merged from many continuations,
             of one `beam` search or of a `diverse` one; or the candidates of highest score re-ranked by
             `mmr` or `dpp`.
@@ -50,7 +56,7 @@ class Query:
             default.
     """
 
-    history: Sequence[str] | None = None
+    history: Sequence[str | ItemText] | None = None
     times: Sequence[int] | None = None
     baskets: Sequence[str | int] | None = None
     user_id: str | None = None
@@ -60,6 +66,7 @@ class Query:
     exclude_seen: bool | None = None
     repeat_window: int | None = None
     before: Sequence[str] = ()
+    previous: Sequence[Sequence[str]] | None = None
     strategy: Strategy = "top"
     settings: SearchSettings = DEFAULT_SETTINGS
     steps: int | None = None
@@ -88,6 +95,9 @@ class Recommendation:
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
         unknown_excluded: the same for `exclude`.
+        unknown_previous: the same for the lists of `previous` that were read.
+        dropped_previous: oldest lists of `previous` that were not read; all, if the model reads none.
+        texts: what each text of the history was read as.
         fallback: why the list is the default one of an empty history, or None: `empty_history`,
             `unknown_history` (no id was known), `unknown_user` (nor were events of the user).
     """
@@ -97,6 +107,9 @@ class Recommendation:
     unknown: list[str] = field(default_factory=list)
     unknown_allowed: list[str] = field(default_factory=list)
     unknown_excluded: list[str] = field(default_factory=list)
+    unknown_previous: list[str] = field(default_factory=list)
+    dropped_previous: int = 0
+    texts: list[ReadText] = field(default_factory=list)
     fallback: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -125,7 +138,7 @@ class Continue:
     The others are those of a `Query`.
     """
 
-    history: Sequence[str] | None = None
+    history: Sequence[str | ItemText] | None = None
     times: Sequence[int] | None = None
     baskets: Sequence[str | int] | None = None
     user_id: str | None = None
@@ -136,6 +149,7 @@ class Continue:
     exclude_seen: bool | None = None
     repeat_window: int | None = None
     before: Sequence[str] = ()
+    previous: Sequence[Sequence[str]] | None = None
     required: Sequence[str] = ()
     at_most: Mapping[str, int] = field(default_factory=dict)
     label: str | None = None
@@ -153,6 +167,7 @@ class Continue:
             exclude_seen=self.exclude_seen,
             repeat_window=self.repeat_window,
             before=self.before,
+            previous=self.previous,
             steps=self.steps,
         )
 
@@ -187,6 +202,7 @@ class Continuation:
         unknown: history ids that the catalogue does not hold, in order, each once.
         unknown_allowed: the same for `allow`.
         unknown_excluded: the same for `exclude`.
+        unknown_previous, dropped_previous, texts: as in a `Recommendation`.
         fallback: why the model was asked for an empty history, or None; see `Recommendation`.
     """
 
@@ -195,4 +211,7 @@ class Continuation:
     unknown: list[str] = field(default_factory=list)
     unknown_allowed: list[str] = field(default_factory=list)
     unknown_excluded: list[str] = field(default_factory=list)
+    unknown_previous: list[str] = field(default_factory=list)
+    dropped_previous: int = 0
+    texts: list[ReadText] = field(default_factory=list)
     fallback: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
 from recsys.errors import ArtifactError, DataError
+from recsys.recommender.item_texts import ItemText, ReadText, TextReader, read_texts
+from recsys.recommender.lists_before import ListsBefore, lists_before, with_lists_before
 from recsys.recommender.requests import EMPTY_HISTORY, UNKNOWN_HISTORY, UNKNOWN_USER, Query
 from recsys.retrieval import Exclusion
 from recsys.retrieval.exclusion import Integers, Setting
@@ -22,7 +25,8 @@ from recsys.schema import PAD
 class Events:
     """A history in dense indices, oldest first; times are 0 where not known.
 
-    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown.
+    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown or
+    a text, which `texts` says what it was read as.
     """
 
     items: Int64
@@ -31,6 +35,7 @@ class Events:
     seen: Integers
     unknown: list[str] = field(default_factory=list)
     fallback: str | None = None
+    texts: list[ReadText] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,27 @@ class Resolved:
     rule: Exclusion
     unknown_allowed: list[str]
     unknown_excluded: list[str]
+    previous: ListsBefore | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an answer says of how its query was understood, by the answers' own names."""
+        previous = self.previous
+        return {
+            "unknown": self.history.unknown,
+            "unknown_allowed": self.unknown_allowed,
+            "unknown_excluded": self.unknown_excluded,
+            "unknown_previous": [] if previous is None else previous.unknown,
+            "dropped_previous": 0 if previous is None else previous.dropped,
+            "texts": self.history.texts,
+            "fallback": self.history.fallback,
+        }
+
+    def without_model(self) -> Resolved:
+        """Return the query for what stands in for a model: it reads no lists before."""
+        if self.previous is None:
+            return self
+        return replace(self, previous=self.previous.unread(len(self.query.previous or ())))
 
 
 class Resolver:
@@ -51,10 +77,14 @@ class Resolver:
         bundle: a loaded bundle.
         reads: newest events of a history that the model is given.
         timed: give the model the times of events.
+        reader: gives texts of a history their vectors.
     """
 
-    def __init__(self, bundle: Bundle, reads: int, timed: bool) -> None:
+    def __init__(
+        self, bundle: Bundle, reads: int, timed: bool, reader: TextReader | None = None
+    ) -> None:
         self.bundle = bundle
+        self._reader = reader
         self._reads = reads
         self._timed = timed
         self.removed: Int64 = np.zeros(0, dtype=np.int64)
@@ -76,7 +106,11 @@ class Resolver:
         some = None if query.allow is None else allowed
         blocked = np.concatenate([blocked, self.removed])
         rule = Exclusion.from_setting(setting, blocked=blocked, allowed=some)
-        return Resolved(query, history, rule, unknown_allowed, unknown_excluded)
+        previous = None
+        if query.previous is not None:
+            reads = self.bundle.model.reads_previous
+            previous = lists_before(query.previous, reads, self.bundle.item_ids)
+        return Resolved(query, history, rule, unknown_allowed, unknown_excluded, previous)
 
     def _setting(self, query: Query) -> Setting:
         """Return the rule of exclusion of a query, which is the bundle's where it says nothing."""
@@ -106,7 +140,15 @@ class Resolver:
         """Return the known events of a query in their order."""
         if query.history is None:
             return self._user_history(query)
-        items = self.bundle.item_ids.encode(query.history).astype(np.int64)
+        history = query.history
+        names = ["" if isinstance(one, ItemText) else one for one in history]
+        items = self.bundle.item_ids.encode(names).astype(np.int64)
+        texts, stand_in = read_texts(history, self.bundle, self._reader)
+        taken = items
+        if texts:
+            places = [text.place for text in texts]
+            taken = items.copy()
+            taken[places], items[places] = stand_in, PAD
         _check_length("times", query.times, items)
         _check_length("baskets", query.baskets, items)
         order, times = np.arange(len(items)), np.zeros(len(items), dtype=np.int64)
@@ -118,15 +160,19 @@ class Resolver:
             baskets = self._baskets(query, times, order)
             inside = np.argsort(baskets, kind="stable")
             order, baskets = order[inside], baskets[inside]
-        read = items[order]
+        read = taken[order]
         known = read != PAD
-        unknown = [] if known.all() else self.translate(query.history)[1]
+        unknown = list[str]()
+        if not known.all():
+            unknown = self.translate([one for one in history if not isinstance(one, ItemText)])[1]
         fallback = None
         if not known.any():
             fallback = UNKNOWN_HISTORY if len(items) else EMPTY_HISTORY
         older = self.bundle.item_ids.encode(query.before).astype(np.int64)
-        seen = np.concatenate([older, read])
-        return Events(read[known], times[order][known], baskets[known], seen, unknown, fallback)
+        seen = np.concatenate([older, items[order]])
+        return Events(
+            read[known], times[order][known], baskets[known], seen, unknown, fallback, texts
+        )
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
         """Number the baskets of the events `order` of a query's history (see `Query.baskets`)."""
@@ -168,7 +214,10 @@ class Resolver:
         items = [events.items[-n:].tolist() for events in some]
         times = [events.times[-n:].tolist() for events in some] if self._timed else None
         baskets = [e.baskets[-n:].tolist() for e in some] if model.reads_baskets else None
-        return batch_from_lists(items, times, n, baskets)
+        batch = batch_from_lists(items, times, n, baskets)
+        if not model.reads_previous:
+            return batch
+        return with_lists_before(batch, [r.previous for r in resolved])
 
 
 def _check_length(name: str, values: Sequence[object] | None, items: Int64) -> None:

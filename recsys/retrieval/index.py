@@ -202,3 +202,11 @@ def recall_check(index: Index, vectors: Vectors, queries: Vectors, k: int) -> di
     hits = (found >= truth[:, -1:] - tolerance).float().mean()
     index.recall = {"k": k, "queries": len(asked), "recall": float(hits)}
     return index.recall
+
+
+def most_alike(vector: Tensor, index: Index) -> int:
+    """Return the item whose vector has the largest cosine with this one [D]; of equal ones any."""
+    lengths = torch.linalg.vector_norm(index.columns, dim=0).clamp(min=1e-12)
+    cosines = vector @ index.columns / lengths
+    cosines[PAD] = -torch.inf
+    return int(cosines.argmax())

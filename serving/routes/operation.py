@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from serving.access import may_read, may_write, service_of
 from serving.errors import described, error_answer
 from serving.reload import Reloader
+from serving.schemas import MAX_HISTORY
 from serving.service import Service
 from serving.write_schemas import ReloadResponse
 
@@ -48,7 +49,10 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/v1/model", dependencies=[Depends(may_read)], responses=described(401, 503))
 async def model(request: Request) -> Response:
-    """Return what is served: versions, sizes, metrics, how they were measured, what clients changed."""
+    """Return what is served: versions, sizes, metrics, how they were measured, what clients changed.
+
+    `reads` says how many events of a history and how many lists before it (`previous`) the model reads.
+    """
     served = service_of(request).model
     manifest = served.base.manifest
     shown = ("name", "version", "created", "code_version", "model", "sizes", "index", "info")
@@ -57,7 +61,12 @@ async def model(request: Request) -> Response:
         "waiting_for_a_model": len(served.grown.unplaced),
         "removed": len(served.living.removed),
     }
-    return JSONResponse({**{key: manifest[key] for key in shown}, "catalogue": living})
+    reads = {
+        "history": min(served.base.model.max_length, MAX_HISTORY),
+        "previous": served.base.model.reads_previous,
+    }
+    facts = {key: manifest[key] for key in shown}
+    return JSONResponse({**facts, "reads": reads, "catalogue": living})
 
 
 @router.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
@@ -28,7 +29,7 @@ from serving.playlist_schemas import (
     PlaylistsResponse,
     SimilarPlaylistsRequest,
 )
-from serving.routes.recommend import count, history_source
+from serving.routes.recommend import count, history_of, history_source
 from serving.service import Answer, Service
 from serving.users import Known
 
@@ -51,7 +52,7 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
     if not isinstance(found, Continuation):
         raise TypeError(f"a continuation was answered by {type(found).__name__}")
     request.state.stages = answer.stages
-    service.metrics.sources.labels(answer.source).inc()
+    count(service, answer, found)
     request_id = secrets.token_hex(8)
     if service.answers is not None:
         service.answers.write(
@@ -73,6 +74,9 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
         "unknown": found.unknown,
         "unknown_allowed": found.unknown_allowed,
         "unknown_excluded": found.unknown_excluded,
+        "unknown_previous": found.unknown_previous,
+        "dropped_previous": found.dropped_previous,
+        "texts": [asdict(text) for text in found.texts],
         "fallback": found.fallback,
     }
     return JSONResponse(content)
@@ -82,7 +86,8 @@ async def continue_list(body: ContinueRequest, request: Request) -> Response:
 async def similar(body: SimilarPlaylistsRequest, request: Request) -> Response:
     """Return the published playlists most like a list, by the cosine of their vectors.
 
-    Those of users who were deleted are in no answer, which is then shorter.
+    Those of users who were deleted are in no answer, which is then shorter. If the model fails, `source`
+    names what the list was made by instead: the songs in common, then songs that are alike.
     """
     service = service_of(request)
     _refuse_deleted(service, body.playlist)
@@ -92,7 +97,11 @@ async def similar(body: SimilarPlaylistsRequest, request: Request) -> Response:
 
 @router.post("/for-song", response_model=PlaylistsResponse, responses=READ)
 async def for_song(body: PlaylistsForSongRequest, request: Request) -> Response:
-    """Return the published playlists that a song may go into, by the score that it has for each."""
+    """Return the published playlists that a song may go into, by the score that it has for each.
+
+    If the model fails, `source` names what the list was made by instead: songs like it, then the lists
+    that it shares with others.
+    """
     service = service_of(request)
     answer = await service.ask(PlaylistsForSong(body.item, body.holding, body.k))
     return _playlists(answer, request)
@@ -100,7 +109,10 @@ async def for_song(body: PlaylistsForSongRequest, request: Request) -> Response:
 
 @router.post("/songs", response_model=PlaylistSongsResponse, responses=READ)
 async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
-    """Return the songs that a list may go on with, none that it holds."""
+    """Return the songs that a list may go on with, none that it holds.
+
+    If the model fails, `source` names what the list was made by instead.
+    """
     service = service_of(request)
     _refuse_deleted(service, body.playlist)
     history = body.items
@@ -116,6 +128,7 @@ async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     content = {
         "request_id": secrets.token_hex(8),
         "model": answer.model.version,
+        "source": answer.source,
         "items": answer.model.ranked(found.items, found.scores),
         "unknown": found.unknown,
         "unknown_excluded": found.unknown_excluded,
@@ -136,6 +149,7 @@ def _playlists(answer: Answer, request: Request) -> Response:
         raise TypeError(f"playlists were asked for, but {type(found).__name__} was found")
     service = service_of(request)
     metrics = service.metrics
+    metrics.sources.labels(answer.source).inc()
     metrics.unknown.labels("items").inc(len(found.unknown))
     if found.fallback:
         metrics.fallbacks.labels(found.fallback).inc()
@@ -150,6 +164,7 @@ def _playlists(answer: Answer, request: Request) -> Response:
     content = {
         "request_id": secrets.token_hex(8),
         "model": answer.model.version,
+        "source": answer.source,
         "playlists": rows,
         "unknown": found.unknown,
         "repeated": found.repeated,
@@ -161,15 +176,13 @@ def _playlists(answer: Answer, request: Request) -> Response:
 
 def to_continue(body: ContinueRequest, known: Known | None) -> Continue:
     """Return what the recommender is asked; `known` as in `to_query` of recommendations."""
-    events = body.history or []
-    items = [event if isinstance(event, str) else event.item for event in events]
-    times = [event.time for event in events if not isinstance(event, str)]
+    items, times = history_of(body.history or [])
     history, user, before = (None if body.history is None else items), body.user_id, list[str]()
     if known is not None:
-        history, user, before, times = known.items, None, known.before, known.times or []
+        history, user, before, times = [*known.items], None, known.before, known.times or None
     return Continue(
         history=history,
-        times=times or None,
+        times=times,
         baskets=body.baskets,
         user_id=user,
         steps=body.steps,
@@ -185,6 +198,7 @@ def to_continue(body: ContinueRequest, known: Known | None) -> Continue:
         exclude_seen=body.exclude_seen,
         repeat_window=body.repeat_window,
         before=before,
+        previous=body.previous,
         required=body.required,
         at_most=body.at_most,
         label=body.label,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from recsys.recommender import Query, Recommendation, SearchSettings
+from recsys.recommender import Continuation, ItemText, Query, Recommendation, SearchSettings
 from recsys.recommender.requests import UNKNOWN_USER
 from serving.access import may_read, service_of
 from serving.errors import READ
 from serving.schemas import (
     MAX_HISTORY,
+    Described,
+    Event,
     HistoryBody,
+    HistoryEvent,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
@@ -63,7 +67,10 @@ async def recommend(body: RecommendRequest, request: Request) -> Response:
         "unknown": found.unknown,
         "unknown_allowed": found.unknown_allowed,
         "unknown_excluded": found.unknown_excluded,
+        "unknown_previous": found.unknown_previous,
         "dropped_history": dropped,
+        "dropped_previous": found.dropped_previous,
+        "texts": [asdict(text) for text in found.texts],
         "fallback": found.fallback,
     }
     return JSONResponse(content)
@@ -99,11 +106,10 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
     history where it goes beyond the bundle's.
     """
     events = body.history or []
-    items = [event if isinstance(event, str) else event.item for event in events]
-    times = [event.time for event in events if not isinstance(event, str)]
+    items, times = history_of(events)
     query = Query(
         history=None if body.history is None else items,
-        times=times or None,
+        times=times,
         baskets=body.baskets,
         user_id=body.user_id,
         k=body.k,
@@ -111,6 +117,7 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
         allow=body.allow,
         exclude_seen=body.exclude_seen,
         repeat_window=body.repeat_window,
+        previous=body.previous,
         strategy=body.strategy,
         settings=SearchSettings(
             groups=body.groups,
@@ -128,6 +135,23 @@ def to_query(body: RecommendRequest, known: Known | None = None) -> tuple[Query,
     return own, max(0, len(known.items) - MAX_HISTORY)
 
 
+def history_of(events: Sequence[HistoryEvent]) -> tuple[list[str | ItemText], list[int] | None]:
+    """Return the items of a history as the recommender takes them, and their times if they have any."""
+    items: list[str | ItemText] = []
+    times: list[int] = []
+    for event in events:
+        match event:
+            case Event():
+                items.append(event.item)
+                times.append(event.time)
+            case Described():
+                items.append(ItemText(event.text))
+                times += [] if event.time is None else [event.time]
+            case _:
+                items.append(event)
+    return items, times or None
+
+
 def history_source(body: HistoryBody, known: Known | None, fallback: str | None = None) -> str:
     """Return the name of where the history of an answer comes from, `none` where nobody knows the user."""
     if body.user_id is None:
@@ -137,7 +161,7 @@ def history_source(body: HistoryBody, known: Known | None, fallback: str | None 
     return BUNDLE if known is None else known.source
 
 
-def count(service: Service, answer: Answer, found: Recommendation) -> None:
+def count(service: Service, answer: Answer, found: Recommendation | Continuation) -> None:
     """Count what was unusual about an answer."""
     metrics = service.metrics
     metrics.sources.labels(answer.source).inc()
@@ -146,17 +170,21 @@ def count(service: Service, answer: Answer, found: Recommendation) -> None:
     metrics.unknown.labels("history").inc(len(found.unknown))
     metrics.unknown.labels("allow").inc(len(found.unknown_allowed))
     metrics.unknown.labels("exclude").inc(len(found.unknown_excluded))
+    metrics.unknown.labels("previous").inc(len(found.unknown_previous))
+    for text in found.texts:
+        metrics.texts.labels("unreadable" if text.read_as is None else "read").inc()
+    metrics.unread.inc(found.dropped_previous)
 
 
 def logged(
     request_id: str, body: RecommendRequest, answer: Answer, found: Recommendation
 ) -> dict[str, Any]:
     """Return the line of the log of answers."""
-    history = None if body.history is None else to_query(body)[0].history
+    history = None if body.history is None else history_of(body.history[-100:])[0]
     return {
         "request": request_id,
         "user": body.user_id,
-        "history": None if history is None else list(history)[-100:],
+        "history": None if history is None else [one for one in history if isinstance(one, str)],
         "items": found.items,
         "strategy": body.strategy,
         "source": answer.source,

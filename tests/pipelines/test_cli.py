@@ -12,8 +12,12 @@ import pytest
 from tiny_bundle import items_frame, make_bundle
 
 from pipelines import cli
+from pipelines.commands.console import split_ids
 from recsys import __version__
+from recsys.bundle import load_bundle
+from recsys.config import LagMarkovConfig
 from recsys.errors import DataError
+from recsys.recommender import Query, Recommender
 
 COMMANDS = (
     "run",
@@ -157,6 +161,21 @@ def test_recommend_prints_what_the_endpoint_answers(
     assert "nothing there to exclude: gone" in capsys.readouterr().out
 
 
+def test_recommend_takes_the_lists_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = ("--previous", "i01,i02", "--previous", "i03", "--previous", "i04,gone")
+    reading = make_bundle(tmp_path, LagMarkovConfig(previous=2), name="reading")
+    query = Query(history=["i05"], previous=[["i03"], ["i04", "gone"]])
+    [expected] = Recommender(load_bundle(reading)).recommend([query])
+    assert call("recommend", str(reading), "--json", "--history", "i05", *lists) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["items"] == expected.rows()
+    assert (answer["dropped_previous"], answer["unknown_previous"]) == (1, ["gone"])
+    assert call("recommend", str(make_bundle(tmp_path)), "--history", "i05", *lists) == 0
+    assert "lists before that the model does not read: 3" in capsys.readouterr().out
+
+
 def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("data", "list") == 0
     printed = capsys.readouterr().out
@@ -226,8 +245,8 @@ def test_doctor_fails_where_something_is_bad(
 
 
 def test_ids_are_split_at_commas() -> None:
-    assert cli._ids("a, b,c,") == ["a", "b", "c"]
-    assert cli._ids("") == []
+    assert split_ids("a, b,c,") == ["a", "b", "c"]
+    assert split_ids("") == []
 
 
 def test_the_command_sets_the_environment_before_anything_is_imported() -> None:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from pipelines import train as stage
 from pipelines.ray_session import ray_session
-from pipelines.train import known_cause, train, worker_resources
+from pipelines.train import train
+from pipelines.training_group import known_cause, worker_resources
 from recsys.config import (
     EvaluationConfig,
     ExperimentConfig,
@@ -84,7 +85,7 @@ def watched_worker(settings: dict[str, Any]) -> None:
 
     The first attempt ends in the middle: the process that saves is killed.
     """
-    import pipelines.train as stage
+    import pipelines.training_process as stage
     from recsys.data.windows import TrainingBatches
 
     targets, on_epoch = TrainingBatches._targets, stage.tell_epoch

@@ -29,7 +29,8 @@ from pipelines.pretrain import SENTENCES, fit_encoder, pretrain
 from pipelines.publish import publish
 from pipelines.runs import open_run
 from pipelines.text import build_sentences
-from pipelines.train import _stage_epochs, train, train_process
+from pipelines.train import train
+from pipelines.training_process import _stage_epochs, train_process
 from recsys.bundle import load_bundle
 from recsys.config import ExperimentConfig, load_config, load_pretrain_config
 from recsys.data.sequences import SequenceStore, Split, TrainingData
@@ -179,7 +180,7 @@ def test_an_encoder_of_two_domains_ranks_a_third(
 def test_weights_that_are_not_there_are_missed_before_anything_is_trained(
     fitted_experiment: Any, tmp_path: Path
 ) -> None:
-    from pipelines.train import run_key
+    from pipelines.run_keys import run_key
     from recsys.config import RecformerConfig
 
     model = RecformerConfig(pretrained=tmp_path / "nowhere", stages="none")

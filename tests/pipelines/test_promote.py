@@ -154,8 +154,8 @@ def test_a_candidate_with_another_rule_is_judged_by_its_own_figures_or_refused(
 def test_the_record_of_a_run_has_intervals_page_and_plots(
     experiment: ExperimentConfig,
 ) -> None:
+    from pipelines.run_keys import run_directory
     from pipelines.tracking import Tracker
-    from pipelines.train import run_directory
     from recsys.manifest import write_manifest
 
     for name in experiment.models:

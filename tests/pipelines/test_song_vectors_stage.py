@@ -13,7 +13,7 @@ from made_experiment import finish_training
 from safetensors.torch import load_file
 
 from pipelines.fitting import fit_model
-from pipelines.train import run_key
+from pipelines.run_keys import run_key
 from recsys.config import ExperimentConfig, load_config
 from recsys.data.sequences import SequenceStore, Split
 from recsys.errors import ConfigError

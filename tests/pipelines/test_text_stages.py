@@ -15,10 +15,10 @@ from pipelines.features import build_features
 from pipelines.prepare import prepare
 from pipelines.publish import _text_tower
 from pipelines.ray_session import ray_session
+from pipelines.run_keys import run_key
 from pipelines.runs import Run
 from pipelines.text import build_sentences, learned_items, open_sentences, wants_sentences
 from pipelines.text_vectors import build_text_vectors, open_vectors, vectors_key
-from pipelines.train import run_key
 from recsys.config import ExperimentConfig, ItemVectors, LeaveOneOutSplit
 from recsys.data.cold import choose_cold
 from recsys.data.sequences import SequenceStore, Split

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.fitting import fit_model
-from pipelines.train import run_key
+from pipelines.run_keys import run_key
 from pipelines.warm_start import (
     LEARNED_UNTIL,
     check_warm_start,

@@ -59,7 +59,7 @@ def measured(
     """The tiny experiment, indexed and evaluated by the stages themselves; nobody may change it."""
     from pipelines.evaluate import evaluate
     from pipelines.index import index
-    from pipelines.train import run_directory
+    from pipelines.run_keys import run_directory
 
     output = tmp_path_factory.mktemp("dashboard") / "out"
     config = tiny_config(output, tiny_files.events, tiny_files.items)  # type: ignore[attr-defined]

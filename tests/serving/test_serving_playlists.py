@@ -135,6 +135,34 @@ def test_a_deleted_users_list_is_found_no_more(bundle: Path, tmp_path: Path) -> 
             assert response.status_code == 422 and "was deleted" in response.text
 
 
+def test_a_model_that_fails_has_rungs_below_it(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(bundle, tmp_path / "state") as endpoint:
+        ladder = endpoint.service.model.playlist_ladder
+        like, _ = ladder.similar(SimilarPlaylists(ITEMS, k=4))
+        song, _ = ladder.for_song(PlaylistsForSong("i07", k=4))
+
+        def broken(requests: object) -> None:
+            raise RuntimeError
+
+        assert asked(endpoint, "similar", items=ITEMS)["source"] == "model"
+        for name in ("similar_playlists", "playlists_for_song", "recommend"):
+            monkeypatch.setattr(endpoint.service.model.recommender, name, broken)
+        answer = asked(endpoint, "similar", items=ITEMS, k=4)
+        assert (answer["source"], names(answer)) == ("shared_songs", like.playlists)
+        answer = asked(endpoint, "for-song", item="i07", k=4)
+        assert (answer["source"], names(answer)) == ("item_to_item", song.playlists)
+        answer = asked(endpoint, "songs", playlist="u05", k=5)
+        held = set(endpoint.service.model.recommender.songs_of("u05"))
+        listed = {row["item_id"] for row in answer["items"]}
+        assert answer["source"] == "item_to_item" and len(listed) == 5 and not listed & held
+        assert endpoint.metric('recsys_lists_total{source="shared_songs"}') == 1
+        assert endpoint.metric('recsys_lists_total{source="item_to_item"}') == 2
+        assert endpoint.metric('recsys_lists_total{source="model"}') == 1
+        assert endpoint.metric("recsys_model_failures_total") == 3
+
+
 def test_the_command_line_prints_the_same(bundle: Path, recommender: Recommender) -> None:
     run = CliRunner().invoke
     done = run(app, ["playlists", "similar", str(bundle), "--items", ",".join(ITEMS), "--json"])

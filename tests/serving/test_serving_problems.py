@@ -21,10 +21,11 @@ with warnings.catch_warnings():
 
 ID = "a text of 1 to 512 characters, or a whole number"
 IDS = f"a list of at most 10000 ids, each {ID}"
+LISTS = "a list of at most 100 lists, oldest first, each of 1 or more ids, 10000 ids in all"
 EVENT = '{"item": "a", "time": 1767225600}'
 KEYS = (
-    "history, baskets, user_id, exclude, allow, exclude_seen, repeat_window, k, strategy, diversity, "
-    "groups, beams, candidates, steps"
+    "history, baskets, previous, user_id, exclude, allow, exclude_seen, repeat_window, k, strategy, "
+    "diversity, groups, beams, candidates, steps"
 )
 LIMIT = 9007199254740992
 TIME = f"seconds since 1970, a whole number from {-LIMIT} to {LIMIT}"
@@ -139,6 +140,13 @@ def problem(place: str, what: str, got: str | None, allowed: str, fix: str) -> d
         ),
         ({"baskets": "a"}, "baskets", "is no list", '"a"', "one label for each item", "send"),
         ({"baskets": [None]}, "baskets.0", "is no id", "null", ID, "send"),
+        ({"previous": "a"}, "previous", "is no list", '"a"', LISTS, "or leave previous out"),
+        ({"previous": ["a"]}, "previous.0", "is no list", '"a"', "a list of 1 or", "take this one"),
+        ({"previous": [["a", {}]]}, "previous.0.1", "is no id", "{}", ID, "send such an id"),
+        ({"previous": [["a"], []]}, "previous", "has no ids in list 1", "[[", LISTS, "leave empty"),
+        ({"previous": [["a"]] * 101}, "previous", "holds 101 values", "[[", LISTS, "or leave"),
+        ({"previous": [MANY]}, "previous.0", "holds 10001 values", "[", "a list of 1", "take this"),
+        ({"previous": [MANY[:6000]] * 2}, "previous", "has 12000 ids", "[", LISTS, "the oldest"),
     ],
 )
 def test_each_rule_names_place_value_what_is_allowed_and_what_to_do(

@@ -5,62 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from live_client import live
-from tiny_bundle import N_ITEMS, events, items_frame, make_bundle
+from text_bundle import frozen_bundle, learned_bundle, titled, written
 
-from features.sentences import SentenceMaker
 from features.text_map import save_map
 from features.text_tower import TextTower, write_tower
-from features.text_vectors import TokenProjection
-from features.tokenizer import train_tokenizer
-from recsys.config import ItemVectors, SASRecConfig, TextConfig, TextItems, TextVectorsConfig
-from recsys.data.sequences import TrainingData
+from recsys.config import TextConfig
 from recsys.errors import ArtifactError
-from recsys.models import build_model
-from recsys.models.item_table import read_texts
 
 pytest.importorskip("tokenizers")
-
-WIDTH = 8
-VECTORS = ItemVectors(width=WIDTH)
-COLOURS = ["amber", "azure", "coral", "ebony", "ivory"]
-PLACES = ["desk", "wall", "roof", "yard", "lake", "hall", "barn", "attic"]
-
-
-def titled() -> pl.DataFrame:
-    titles = [f"{COLOURS[i % 5]} {PLACES[i // 5 % 8]} lamp" for i in range(1, N_ITEMS + 1)]
-    return items_frame().with_columns(pl.Series("title", titles))
-
-
-def written(root: Path) -> tuple[Path, TrainingData]:
-    """Write a tower of the tiny catalogue; return it, and what a model learns from."""
-    tokenizer = train_tokenizer(
-        titled()["title"].to_list(), ["title"], vocabulary_size=200, lowercase=True
-    )
-    tokenizer.save(root / "tokenizer")
-    store = SentenceMaker(tokenizer, ("title",), TextConfig()).of_frame(titled())
-    learned = np.arange(N_ITEMS + 1) > 0
-    projection = TokenProjection.fit(store, learned, WIDTH)
-    save_map(root / "map", "tokens", projection)
-    write_tower(
-        root / "text",
-        ["title"],
-        TextConfig(),
-        tokenizer=root / "tokenizer",
-        text_map=root / "map",
-    )
-    log = events()
-    return root / "text", TrainingData(log, log.offsets[1:], store, projection.vectors(store))
-
-
-def frozen_bundle(root: Path) -> Path:
-    text, data = written(root)
-    config = TextVectorsConfig(vectors=VECTORS)
-    model = build_model(config, N_ITEMS)
-    model.fit(data)  # type: ignore[operator]
-    return make_bundle(root / "bundles", config, model=model.eval(), items=titled(), text=text)
 
 
 def test_a_text_is_placed_beside_the_items_that_it_is_like(tmp_path: Path) -> None:
@@ -91,14 +45,7 @@ def test_it_stands_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_learned_map_of_texts_places_it_too(tmp_path: Path) -> None:
-    text, data = written(tmp_path)
-    config = SASRecConfig(
-        width=8, heads=2, blocks=1, max_length=6, text=TextItems(vectors=VECTORS, mode="only")
-    )
-    model = build_model(config, N_ITEMS)
-    read_texts(model, data)
-    path = make_bundle(tmp_path / "bundles", config, model=model.eval(), items=titled(), text=text)
-    with live(path, tmp_path / "state") as endpoint:
+    with live(learned_bundle(tmp_path), tmp_path / "state") as endpoint:
         assert (
             endpoint.add("new", attributes={"title": titled()["title"][9]})["placed_by"] == "text"
         )

@@ -1,4 +1,4 @@
-"""The commands about playlists: `recsys playlists similar | songs | for-song`, and `recsys probe`."""
+"""The commands about playlists: `recsys playlists similar | songs | for-song`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.console import Config, Overrides, load, open_console
+from pipelines.commands.console import BundlePath, open_console, split_ids
 
 if TYPE_CHECKING:
     from recsys.recommender import FoundPlaylists, Recommender
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 playlists_app = typer.Typer(
     help="Published playlists: like a list, for a song, and songs for one.", no_args_is_help=True
 )
-BundlePath = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a directory of bundles.")
-]
 Items = Annotated[
     str | None, typer.Option(help="Item ids in the list's order, separated by commas.")
 ]
@@ -41,7 +38,7 @@ def similar(
     from recsys.recommender import SimilarPlaylists
 
     recommender = _open(bundle)
-    asked = SimilarPlaylists(None if items is None else _ids(items), playlist, k)
+    asked = SimilarPlaylists(None if items is None else split_ids(items), playlist, k)
     [found] = recommender.similar_playlists([asked])
     _show(found, as_json)
 
@@ -79,7 +76,7 @@ def songs(
     if (items is None) == (playlist is None):
         raise typer.BadParameter("give either --items or --playlist")
     recommender = _open(bundle)
-    history = recommender.songs_of(playlist) if playlist is not None else _ids(items or "")
+    history = recommender.songs_of(playlist) if playlist is not None else split_ids(items or "")
     [found] = recommender.recommend([Query(history=history, k=k, exclude_seen=True)])
     if as_json:
         typer.echo(json.dumps({**asdict(found), "items": found.rows()}, indent=2))
@@ -88,34 +85,12 @@ def songs(
     _notes(found.unknown, found.fallback)
 
 
-def probe(config: Config, overrides: Overrides = None) -> None:
-    """Ask the trained models' vectors of lists what they know: labels, length, songs, order."""
-    from pipelines.probe import RESULT, probe_table
-    from pipelines.probe import probe as ask
-
-    console = open_console()
-    directory = ask(load(config, overrides), console)
-    result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
-    console.width = max(console.width, 200)
-    console.print(probe_table(result))
-    left = ", ".join(f"{count} {why}" for why, count in result["left_out"].items() if count)
-    console.print(f"{result['lists']} lists; left out: {left or 'none'}", highlight=False)
-    if result["labels_without_classes"]:
-        names = ", ".join(result["labels_without_classes"])
-        console.print(f"too few lists of two classes for: {names}", highlight=False)
-    console.print(f"figures  {directory / RESULT}", highlight=False, markup=False, soft_wrap=True)
-
-
 def _open(bundle: Path) -> Recommender:
     from recsys.bundle import load_bundle
     from recsys.published import find_bundle
     from recsys.recommender import Recommender
 
     return Recommender(load_bundle(find_bundle(bundle)))
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _show(found: FoundPlaylists, as_json: bool) -> None:

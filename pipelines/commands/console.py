@@ -1,4 +1,4 @@
-"""What every command begins with: its configuration, and a console to print on."""
+"""What commands share: their configuration or bundle, arguments of several, a console to print on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the file."),
 ]
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle, or a directory of bundles.")
+]
+Groups = Annotated[int, typer.Option(help="Groups that avoid one another's items.", min=1)]
+Beams = Annotated[int, typer.Option(help="Lists of each group.", min=1)]
 
 
 def load(path: Path, overrides: list[str] | None) -> ExperimentConfig:
@@ -41,3 +46,8 @@ def open_console() -> Console:
             120  # a log file has no width of its own, and tables should not be cut to 80
         )
     return console
+
+
+def split_ids(text: str) -> list[str]:
+    """Split `a,b,c`; an empty text is an empty list."""
+    return [part.strip() for part in text.split(",") if part.strip()]

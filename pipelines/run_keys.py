@@ -1,0 +1,85 @@
+"""What a run is named by: everything that makes it what it is, as one hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.statistics import NEIGHBOURS
+from pipelines.warm_start import bundle_version
+from recsys.config import ExperimentConfig
+from recsys.errors import ConfigError
+from recsys.manifest import file_hash, read_manifest, stable_hash
+
+STAGE_VERSION = 1
+
+
+def run_directory(
+    config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False
+) -> Path:
+    """Return where the run of a model lies, finished or not; needs the features stage."""
+    key = run_key(config, name, fold, refit=refit)
+    suffix = ("" if fold == "main" else f"-{fold}") + ("-refit" if refit else "")
+    return config.workspace / "runs" / f"{name}{suffix}-{key[:8]}"
+
+
+def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: bool = False) -> str:
+    """Return the hash of everything that makes a run: its data, its configuration, its seed."""
+    if refit:
+        first = run_key(config, name, fold)
+        return stable_hash({"refit": first, "version": STAGE_VERSION})
+    model = model_of(config, name)
+    inputs = {
+        stage: read_manifest(config.workspace / stage)["key"] for stage in ("prepared", "features")
+    }
+    if getattr(model, "needs_neighbours", False):
+        inputs[NEIGHBOURS] = read_manifest(config.workspace / NEIGHBOURS)["key"]
+    inputs |= _text_inputs(config, model)
+    if (vectors := getattr(model, "song_vectors", None)) is not None:
+        inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
+    learned = hasattr(model, "training")
+    warm = bundle_version(config, name)
+    described = model.model_dump(mode="json")
+    if (pretrained := getattr(model, "pretrained", None)) is not None:
+        from recsys.models.recformer.checkpoints import checkpoint_hash
+
+        described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
+    return stable_hash(
+        {
+            "inputs": inputs,
+            "model": described,
+            "fold": fold,
+            "seed": config.seed if learned else None,
+            "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
+            "train_workers": config.ray.train_workers if learned else None,
+            "version": STAGE_VERSION,
+            **({} if warm is None else {"warm_start": warm}),
+        }
+    )
+
+
+def model_of(config: ExperimentConfig, name: str) -> Any:
+    """Return the configuration of a model; `ConfigError` if there is none of that name."""
+    if name not in config.models:
+        raise ConfigError(f"no model {name!r}; the configuration has: {', '.join(config.models)}")
+    return config.models[name]
+
+
+def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:
+    """Return the keys of what a model reads of the items' texts."""
+    found = {}
+    if getattr(model, "needs_sentences", False):
+        from pipelines.text import SENTENCES
+
+        found[SENTENCES] = read_manifest(config.workspace / SENTENCES)["key"]
+    if getattr(model, "item_vectors", None) is not None:
+        from pipelines.text_vectors import TEXT_VECTORS, source_key
+
+        found[TEXT_VECTORS] = source_key(config, model.item_vectors)
+    return found
+
+
+def _hash_of_vectors(config: ExperimentConfig, name: str, path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"models.{name}.song_vectors: {path} is missing")
+    return file_hash(path)

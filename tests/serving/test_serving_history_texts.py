@@ -1,0 +1,123 @@
+"""A history that mixes known items and raw texts: what each text is read as, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_client import live
+from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled
+from tiny_bundle import make_bundle
+
+from recsys.bundle import load_bundle
+from recsys.errors import DataError
+from recsys.recommender import Continue, ItemText, Query, Recommender
+from serving.rules import MAX_TEXTS
+from serving.text_places import TextPlaces
+
+pytest.importorskip("tokenizers")
+
+OPEN = {"exclude_seen": False, "k": 40}
+
+
+def text_of(item: int) -> dict[str, Any]:
+    return {"text": {"title": titled()["title"][item - 1]}}
+
+
+@pytest.mark.parametrize("make", [frozen_bundle, learned_bundle, recformer_bundle])
+def test_a_text_is_read_as_the_item_most_like_it(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    with live(make(tmp_path), None) as endpoint:
+        mixed = endpoint.ask(history=["i05", text_of(17), "i09"], **OPEN)
+        known = endpoint.ask(history=["i05", "i17", "i09"], **OPEN)
+        assert mixed["items"] == known["items"] and mixed["unknown"] == []
+        assert mixed["texts"] == [{"place": 1, "read_as": "i17"}]
+        assert mixed["items"] != endpoint.ask(history=["i05", "i09"], **OPEN)["items"]
+        # What it is read as was not had by anybody, and may be in the list.
+        assert "i17" in endpoint.items(history=["i05", text_of(17)], k=40)
+        lists = endpoint.client.post(
+            "/v1/playlists/continue", json={"history": [text_of(17), "i09"], "steps": 3}
+        ).json()
+        assert lists["texts"] == [{"place": 0, "read_as": "i17"}] and lists["lists"]
+        assert endpoint.metric('recsys_history_texts_total{result="read"}') == 3
+
+
+def test_texts_have_their_time_and_what_says_nothing_is_left_out(tmp_path: Path) -> None:
+    with live(frozen_bundle(tmp_path), tmp_path / "state") as endpoint:
+        late = {**text_of(17), "time": 30}
+        timed = [late, {"item": "i05", "time": 10}, {"item": "ghost", "time": 20}]
+        answer = endpoint.ask(history=timed, **OPEN)
+        assert answer["items"] == endpoint.ask(history=["i05", "i17"], **OPEN)["items"]
+        assert (answer["unknown"], answer["texts"][0]["place"]) == (["ghost"], 0)
+        silent = {"text": {"title": "  ", "colour": "amber"}}  # the model reads titles
+        answer = endpoint.ask(history=["i05", silent], **OPEN)
+        assert answer["texts"] == [{"place": 1, "read_as": None}]
+        assert answer["items"] == endpoint.ask(history=["i05"], **OPEN)["items"]
+        assert endpoint.ask(history=[silent])["fallback"] == "unknown_history"
+        endpoint.add("new", attributes={"title": "amber desk"})
+        assert endpoint.ask(history=["new", text_of(17)], **OPEN)["texts"][0]["read_as"]
+    logged = (next((tmp_path / "state" / "answers").glob("*.jsonl"))).read_text(encoding="utf-8")
+    assert "lamp" not in logged
+
+
+def test_what_a_library_is_asked_is_the_same(tmp_path: Path) -> None:
+    bundle = load_bundle(learned_bundle(tmp_path))
+    text = ItemText({"title": titled()["title"][16]})
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle).read)
+    queries = [Query(history=["i05", one, "i09"], k=40) for one in (text, "i17")]
+    mixed, known = reading.recommend(queries)
+    assert [item for item in mixed.items if item != "i17"] == known.items
+    [lists] = reading.continue_lists([Continue(history=[text], steps=2)])
+    assert lists.texts[0].read_as == "i17"
+    with pytest.raises(DataError, match=r"holds texts \(the first at 1\), but bundle tiny"):
+        Recommender(bundle).recommend(queries)
+
+
+def test_a_model_that_reads_no_texts_says_so(tmp_path: Path) -> None:
+    with live(make_bundle(tmp_path), None) as endpoint:
+        for path in ("/v1/recommend", "/v1/playlists/continue"):
+            refused = endpoint.client.post(path, json={"history": ["i05", text_of(17)]})
+            assert refused.status_code == 422
+            assert "the model of bundle tiny reads none" in refused.json()["error"]
+
+
+def test_a_tower_that_cannot_read_here_is_not_the_end_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(frozen_bundle(tmp_path), None) as endpoint:
+
+        def broken(self: Any, items: Any) -> None:
+            raise DataError("no encoder here")
+
+        monkeypatch.setattr("features.text_tower.TextTower.vectors", broken)
+        for _ in range(2):
+            refused = endpoint.client.post("/v1/recommend", json={"history": [text_of(17)]})
+            assert refused.status_code == 422 and "no encoder here" not in refused.text
+        assert endpoint.ask(history=["i05"])["source"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("history", "place", "what", "allowed"),
+    [
+        ([text_of(1)] * (MAX_TEXTS + 1), "history", "has 21 items given by", "at most 20 of them"),
+        ([{"text": {}}], "history.0.text", "is not allowed", "an object of 1 to 50 texts"),
+        ([{"text": "amber"}], "history.0.text", "is not allowed", "an object of 1 to 50 texts"),
+        ([{"text": {"title": 7}}], "history.0.text.title", "is not allowed", "at most 2000"),
+        ([{"text": {"title": "x" * 2001}}], "history.0.text.title", "is not allowed", "2000 char"),
+        ([{"text": {"title": "x"}, "tme": 1}], "history.0.tme", "is a key that", "text, time"),
+        ([{"text": {"title": "x"}, "time": "now"}], "history.0.time", "is no whole", "seconds"),
+        (["i05", {**text_of(1), "time": 1}], "history", "has times for 1 of 2", "a list of events"),
+        ([{"texts": {}}], "history.0.item", "is missing", "a text of 1 to 512"),
+    ],
+)
+def test_bad_texts_are_named(
+    tmp_path: Path, history: Any, place: str, what: str, allowed: str
+) -> None:
+    with live(make_bundle(tmp_path), None) as endpoint:
+        response = endpoint.client.post("/v1/recommend", json={"history": history})
+        assert response.status_code == 422
+        found = {one["place"]: one for one in response.json()["problems"]}[f"body.{place}"]
+        assert found["problem"].startswith(what) and allowed in found["allowed"] and found["fix"]
