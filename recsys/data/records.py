@@ -136,7 +136,10 @@ def _json_object(line: bytes, path: Path, row: int) -> dict[str, object]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{path}, row {row}: not JSON ({error}): {line[:80]!r}") from error
+        raise DataError(
+            f"{path}, row {row}: not JSON ({error}): {line[:80]!r}; every line must be one object such as "
+            '{"user_id": "u1", "item_id": "a"}: mend the line or take it out'
+        ) from error
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "no object"
         raise DataError(
