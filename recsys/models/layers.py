@@ -72,17 +72,23 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def project_some(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return keys and values of all places [R, L, D], and queries of the places [R, S, D] alone.
+    def ask(self, x: Tensor, asking: Tensor, mask: Tensor) -> Tensor:
+        """Return what few places [R, S, D] get from all places [R, L, D], float [R, S, D].
 
-        Each is [R, H, L or S, D / H], in the order of `project`.
+        `mask` is bool [R, S, L]. Keys and values are maps of the places: q . K x = (K^T q) . x, and the
+        weighted sum of V x is V times that of x. So not all places are mapped, but the few that ask.
         """
-        rows, length, width = x.shape
-        q = F.linear(asking, self.qkv.weight[:width])
-        kv = F.linear(x, self.qkv.weight[width:])
-        shape = (self.heads, width // self.heads)
-        k, v = kv.view(rows, length, 2, *shape).permute(2, 0, 3, 1, 4)
-        return q.view(rows, -1, *shape).transpose(1, 2), k, v
+        rows, some, width = asking.shape
+        each = width // self.heads
+        to_q, to_k, to_v = self.qkv.weight.view(3, self.heads, each, width)
+        q = torch.einsum("rsd,hed->hrse", asking * each**-0.5, to_q).flatten(1, 2)
+        q = torch.bmm(q, to_k).view(self.heads, rows, some, width).transpose(0, 1)  # [R, H, S, D]
+        scores = torch.bmm(q.reshape(rows, -1, width), x.transpose(1, 2))  # [R, H * S, L]
+        scores = scores.view(rows, self.heads, some, -1).masked_fill(~mask[:, None], -torch.inf)
+        y = torch.bmm(torch.softmax(scores, -1).view(rows, self.heads * some, -1), x)
+        y = torch.einsum("rhsd,hed->rshe", y.view(rows, self.heads, some, width), to_v)
+        out: Tensor = self.out(y.reshape(rows, some, width))
+        return out
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Return float [R, L, D] for queries [R, H, L, D / H] over keys and values [R, H, S, D / H].

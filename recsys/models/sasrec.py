@@ -79,8 +79,7 @@ class SASRec(EncoderModel):
         row, slot, places = newest_places(batch)  # [B], [B], [R, S]
         every = torch.arange(len(x), device=x.device)[:, None]
         normed = block.norm1(x)
-        q, k, v = block.attention.project_some(normed, normed[every, places])
-        attended = block.attention.attend(q, k, v, mask[every, 0, places][:, None])  # [R, S, D]
+        attended = block.attention.ask(normed, normed[every, places], mask[every, 0, places])  # [R, S, D]
         newest = self._finish(block.finish(x[every, places], attended))
         return newest[row, slot]
 
