@@ -31,6 +31,9 @@ from recsys.decoding.settings import SearchSettings
 from recsys.decoding.shortlist import Float32, Shortlist
 from recsys.schema import PAD
 
+FEW = 256
+"""Pairs of a candidate and an item, in each row, that are compared as they are."""
+
 
 @dataclass(frozen=True)
 class ItemFacts:
@@ -88,6 +91,11 @@ def _for_rows(items: Int64, lists: int) -> Int64:
 
 def _count(shortlist: Shortlist, items: Int64, weights: Float32 | None = None) -> Float32:
     """Add up how often (or with what weight) each candidate is among `items` [R, X], [R, C]."""
+    if shortlist.ids.shape[1] * items.shape[1] <= FEW:
+        alike = shortlist.ids[:, :, None] == items[:, None, :]  # [R, C, X]; PAD is no candidate
+        each = np.float32(1.0) if weights is None else weights[:, None]
+        few: Float32 = np.where(alike, each, np.float32(0.0)).sum(2)
+        return few
     column = shortlist.find(np.where(items == PAD, -1, items))
     counted = np.zeros(shortlist.ids.shape, dtype=np.float32)
     row, _ = hit = np.nonzero(column >= 0)

@@ -6,6 +6,7 @@ Shapes: R lists, C candidates, D width, V items.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -98,9 +99,12 @@ class Closed:
 
     def of_rows(self, requests: Int64) -> tuple[Exclusion, Histories]:
         """Return rule and closed items of rows, from the request of each, int64 [R]."""
-        closed = Histories.from_lists(self.forbidden)
-        histories = Histories(closed.values, closed.start[requests], closed.end[requests])
-        return Exclusion(allowed=self.allowed), histories
+        rule, closed = self._packed
+        return rule, Histories(closed.values, closed.start[requests], closed.end[requests])
+
+    @cached_property
+    def _packed(self) -> tuple[Exclusion, Histories]:
+        return Exclusion(allowed=self.allowed), Histories.from_lists(self.forbidden)
 
     def n_permitted(self, n_items: int) -> int:
         """Return the most items that any of the requests may be shown."""

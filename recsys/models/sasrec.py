@@ -79,7 +79,9 @@ class SASRec(EncoderModel):
         row, slot, places = newest_places(batch)  # [B], [B], [R, S]
         every = torch.arange(len(x), device=x.device)[:, None]
         normed = block.norm1(x)
-        attended = block.attention.ask(normed, normed[every, places], mask[every, 0, places])  # [R, S, D]
+        attended = block.attention.ask(
+            normed, normed[every, places], mask[every, 0, places]
+        )  # [R, S, D]
         newest = self._finish(block.finish(x[every, places], attended))
         return newest[row, slot]
 
@@ -147,16 +149,17 @@ class SASRec(EncoderModel):
         inside = places < lengths[:, None]  # [N, L]
         x, past = self._embed(items, places), []
         mask = causal_segment_mask(inside.long())
+        query = self.default_query.expand(rows, -1)
         for block in self._stack():
             q, k, v = block.attention.project(block.norm1(x))
             past += [k, v]
-            if not queried and len(past) == 2 * len(self.blocks):
-                break
-            x = block.finish(x, block.attention.attend(q, k, v, mask))
-        query = self.default_query.expand(rows, -1)
-        if length and queried:
-            newest = x[torch.arange(rows, device=items.device), (lengths - 1).clamp(min=0)]
-            query = torch.where(lengths[:, None] > 0, self._finish(newest), query)  # [N, D]
+            if len(past) < 2 * len(self.blocks):
+                x = block.finish(x, block.attention.attend(q, k, v, mask))
+            elif length and queried:  # of the last block only the newest place is wanted
+                at = torch.arange(rows, device=items.device), (lengths - 1).clamp(min=0)
+                q, mask = (y.transpose(1, 2)[at][:, :, None] for y in (q, mask))  # [N, H, 1, ...]
+                x = block.finish(x[at][:, None], block.attention.attend(q, k, v, mask))
+                query = torch.where(lengths[:, None] > 0, self._finish(x[:, 0]), query)  # [N, D]
         return CachedState.of_histories(query, items, lengths, past)
 
     def _extend(self, state: CachedState, chosen: Tensor, new: Tensor) -> CachedState:

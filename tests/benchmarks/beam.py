@@ -95,9 +95,11 @@ def against_transformers(options: argparse.Namespace) -> dict[str, Any]:
     model = decoder(10_000)
     rng = np.random.default_rng(0)
     histories = rng.integers(1, 10_001, size=(CASE["histories"], CASE["length"])).tolist()
+    # A penalty takes places from at most the 6 items of three earlier groups: among the 8 best candidates
+    # of a list are then always its 2 best, and no others can be chosen.
     settings = SearchSettings(
         groups=4, beams=2, diversity=0.5, scope="step", sets=False, distinct=False, repeats=True,
-        log_z="exact", candidates=16,
+        log_z="exact", candidates=8,
     )  # fmt: skip
     with torch.inference_mode():
         index = build_index(IndexConfig(), model.encode_items())
