@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from recsys.evaluation.ranked import RankedTargets
     from recsys.training.warm_start import Earlier
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 RESULT: Final = "rolling.json"
 WEIGHTS: Final = "model.safetensors"
 RANKS: Final = "ranks.npz"
+UPDATE_SHARE: Final = 0.2
+"""Of the learning rate, in an update: at the whole of it a trained model first forgets what it knew."""
 WAYS: Final = ("stale", "update", "retrain")
 Histories = Literal["grown", "all"]
 
@@ -53,12 +55,12 @@ class RollingSettings:
         model: name of the model; the first learned one by default.
         epochs: of an update.
         histories: that an update trains on: those with events since the day before, or all.
-        lr: learning rate of an update; the model's own by default.
+        lr: learning rate of an update; by default `UPDATE_SHARE` of the model's own.
     """
 
     model: str | None = None
     epochs: int = 2
-    histories: Histories = "grown"
+    histories: Histories = "all"
     lr: float | None = None
 
 
@@ -214,10 +216,10 @@ class _Days:
     def _update_config(self) -> ExperimentConfig:
         """Return the configuration with the training of an update: its epochs are all its schedule."""
         model: Any = self.config.models[self.name]
-        changes: dict[str, Any] = {"epochs": self.settings.epochs}
-        if self.settings.lr is not None:
-            changes["lr"] = self.settings.lr
-        training = model.training.model_copy(update=changes)
+        lr = self.settings.lr
+        if lr is None:
+            lr = UPDATE_SHARE * model.training.lr
+        training = model.training.model_copy(update={"epochs": self.settings.epochs, "lr": lr})
         changed = model.model_copy(update={"training": training})
         models = {**self.config.models, self.name: changed}
         return self.config.model_copy(update={"models": models})

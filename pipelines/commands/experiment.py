@@ -64,8 +64,10 @@ def rolling(
     epochs: Annotated[int, typer.Option(help="Of a daily update.", min=1)] = 2,
     histories: Annotated[
         str, typer.Option(help="That an update learns from: grown (since the day before) or all.")
-    ] = "grown",
-    lr: Annotated[float | None, typer.Option(help="Of an update; else the model's own.")] = None,
+    ] = "all",
+    lr: Annotated[
+        float | None, typer.Option(help="Of an update; else a fifth of the model's own.")
+    ] = None,
 ) -> None:
     """Compare daily updates of a model with a stale one and with training anew, over a rolling split."""
     if histories not in ("grown", "all"):

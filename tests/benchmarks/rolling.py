@@ -25,7 +25,14 @@ from recsys.config import load_config
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "rolling"
-UPDATES: tuple[tuple[int, Histories], ...] = ((2, "grown"), (4, "grown"), (1, "all"))
+UPDATES: tuple[tuple[int, Histories, float], ...] = (
+    (2, "all", 0.2),
+    (2, "all", 0.1),
+    (2, "grown", 0.2),
+    (2, "grown", 1.0),
+    (1, "all", 1.0),
+)
+"""Epochs, histories, and the share of the model's learning rate."""
 PACKAGES = ("recsys", "torch", "numpy", "polars", "pytorch-lightning")
 
 
@@ -41,8 +48,10 @@ def main() -> None:
     more = [f"output={options.work}", "tracking.enabled=false", *options.settings]
     config = load_config(ROOT / "configs" / f"{options.config}.yaml", more)
     runs = []
-    for epochs, histories in UPDATES:
-        settings = RollingSettings(epochs=epochs, histories=histories)
+    name = next(name for name, model in config.models.items() if hasattr(model, "training"))
+    for epochs, histories, share in UPDATES:
+        lr = share * config.models[name].training.lr
+        settings = RollingSettings(model=name, epochs=epochs, histories=histories, lr=lr)
         directory = run_rolling(config, settings, Console(width=140))
         runs.append(json.loads((directory / RESULT).read_text(encoding="utf-8")))
     result = {

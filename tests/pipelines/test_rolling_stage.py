@@ -16,6 +16,7 @@ from made_experiment import finish_training
 from pipelines import rolling as stage
 from pipelines.rolling import (
     RESULT,
+    UPDATE_SHARE,
     WAYS,
     RollingSettings,
     difference_lines,
@@ -90,7 +91,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     fit = stage.fit_model
 
     def watched(config: Any, name: str, fold: str, directory: Path, **plan: Any) -> Any:
-        seen.append((fold, plan))
+        seen.append((fold, plan | {"lr": config.models[name].training.lr}))
         return fit(config, name, fold, directory, **plan)
 
     monkeypatch.setattr(stage, "fit_model", watched)
@@ -101,11 +102,13 @@ def test_each_way_learns_what_it_should(
     config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = fits(monkeypatch)
-    directory = rolling(config, RollingSettings(epochs=1))
+    directory = rolling(config, RollingSettings(epochs=1, histories="grown"))
     result = json.loads((directory / RESULT).read_text())
     assert [fold for fold, _ in seen] == ["fold0", "fold0", "fold1", "fold1", "fold2", "fold2"]
     updates = [plan for _, plan in seen if plan.get("earlier") is not None]
     assert [plan["epochs"] for plan in updates] == [1, 1]
+    anew = [plan["lr"] for _, plan in seen if plan.get("earlier") is None]
+    assert {plan["lr"] for plan in updates} == {UPDATE_SHARE * anew[0]} and len(set(anew)) == 1
     splits = [
         Split.load(config.workspace / "prepared" / "splits" / f"fold{d}") for d in range(DAYS)
     ]
@@ -134,7 +137,7 @@ def test_other_updates_train_nothing_else_again(
     first = rolling(config, RollingSettings(epochs=1))
     seen = fits(monkeypatch)
     assert rolling(config, RollingSettings(epochs=1)) == first and seen == []
-    again = rolling(config, RollingSettings(epochs=1, histories="all", lr=0.001))
+    again = rolling(config, RollingSettings(epochs=1, lr=0.001))
     assert again != first
     assert [(fold, plan["users"] is None) for fold, plan in seen] == [
         ("fold1", True),
