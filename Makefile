@@ -68,7 +68,7 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One target for every script in tests/benchmarks, `-` for `_`: make bench-import-time
+# One target for every script in tests/benchmarks, `-` for `_`: make bench-set-losses
 BENCHMARKS := $(filter-out tests/benchmarks/test_% %/environments.py %/generator.py %/served.py \
 	%/planted.py %/unirec_summary.py,$(wildcard tests/benchmarks/*.py))
 bench-%: venv
