@@ -79,7 +79,7 @@ def make_cells(name: str, options: argparse.Namespace) -> None:
 def key_of(config: Any, model: str) -> str:
     """Return the hash of what makes a cell."""
     from pipelines.probe import STAGE_VERSION, label_file
-    from pipelines.train import run_key
+    from pipelines.run_keys import run_key
     from recsys.manifest import file_hash, stable_hash
 
     labels = label_file(config)
@@ -98,7 +98,7 @@ def make_cell(config: Any, model: str) -> dict[str, Any]:
     from pipelines.fitting import fit_model
     from pipelines.probe import embedder, label_file, suite_of
     from pipelines.runs import Run
-    from pipelines.train import run_key
+    from pipelines.run_keys import run_key
     from recsys.evaluation.probes.suite import facts
 
     directory = config.workspace / "cells" / f"{model}-{run_key(config, model)[:8]}"
