@@ -97,8 +97,8 @@ def make_cell(config: Any, model: str) -> dict[str, Any]:
     """Fit a model, ask its vectors, and return the record."""
     from pipelines.fitting import fit_model
     from pipelines.probe import embedder, label_file, suite_of
-    from pipelines.runs import Run
     from pipelines.run_keys import run_key
+    from pipelines.runs import Run
     from recsys.evaluation.probes.suite import facts
 
     directory = config.workspace / "cells" / f"{model}-{run_key(config, model)[:8]}"
