@@ -16,7 +16,7 @@ not train the other ways again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -42,7 +42,7 @@ RESULT: Final = "rolling.json"
 WEIGHTS: Final = "model.safetensors"
 RANKS: Final = "ranks.npz"
 UPDATE_SHARE: Final = 0.2
-"""Of the learning rate, in an update: at the whole of it a trained model first forgets what it knew."""
+"""Of the learning rate, in an update: at the whole of it a trained model may first forget what it knew."""
 WAYS: Final = ("stale", "update", "retrain")
 Histories = Literal["grown", "all"]
 
@@ -72,6 +72,7 @@ def rolling(
     Raises:
         ConfigError: the split is not rolling, has a single fold, or no model is learned.
     """
+    settings = _resolved(config, settings)
     days = _Days(config, settings, console)
     key = stable_hash({"days": days.keys, **asdict(settings), "version": STAGE_VERSION})
     directory = config.workspace / "rolling" / f"{days.name}-{key[:8]}"
@@ -117,7 +118,7 @@ class _Days:
         self, config: ExperimentConfig, settings: RollingSettings, console: Console | None
     ) -> None:
         self.config, self.settings, self.console = config, settings, console
-        self.name = _model(config, settings)
+        self.name = str(settings.model)
         self.folds = folds(config)
         self.keys = [run_key(config, self.name, fold, refit=True) for fold in self.folds]
 
@@ -216,10 +217,8 @@ class _Days:
     def _update_config(self) -> ExperimentConfig:
         """Return the configuration with the training of an update: its epochs are all its schedule."""
         model: Any = self.config.models[self.name]
-        lr = self.settings.lr
-        if lr is None:
-            lr = UPDATE_SHARE * model.training.lr
-        training = model.training.model_copy(update={"epochs": self.settings.epochs, "lr": lr})
+        changes = {"epochs": self.settings.epochs, "lr": self.settings.lr}
+        training = model.training.model_copy(update=changes)
         changed = model.model_copy(update={"training": training})
         models = {**self.config.models, self.name: changed}
         return self.config.model_copy(update={"models": models})
@@ -307,6 +306,14 @@ class _Days:
     def _say(self, text: str) -> None:
         if self.console is not None:
             self.console.print(f"rolling {self.name}: {text}", highlight=False, markup=False)
+
+
+def _resolved(config: ExperimentConfig, settings: RollingSettings) -> RollingSettings:
+    """Return the settings with model and learning rate said: keys and record tell what is done."""
+    name = _model(config, settings)
+    model: Any = config.models[name]
+    lr = UPDATE_SHARE * model.training.lr if settings.lr is None else settings.lr
+    return replace(settings, model=name, lr=lr)
 
 
 def _model(config: ExperimentConfig, settings: RollingSettings) -> str:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from pipelines.environment import set_environment
 from pipelines.rolling import RESULT, Histories, RollingSettings
+from pipelines.runs import is_learned
 from pipelines.stages import run_rolling
 from recsys.config import load_config
 
@@ -48,7 +49,7 @@ def main() -> None:
     more = [f"output={options.work}", "tracking.enabled=false", *options.settings]
     config = load_config(ROOT / "configs" / f"{options.config}.yaml", more)
     runs = []
-    name = next(name for name, model in config.models.items() if hasattr(model, "training"))
+    name = next(name for name in config.models if is_learned(config, name))
     for epochs, histories, share in UPDATES:
         lr = share * config.models[name].training.lr
         settings = RollingSettings(model=name, epochs=epochs, histories=histories, lr=lr)

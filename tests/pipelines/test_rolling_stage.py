@@ -137,6 +137,9 @@ def test_other_updates_train_nothing_else_again(
     first = rolling(config, RollingSettings(epochs=1))
     seen = fits(monkeypatch)
     assert rolling(config, RollingSettings(epochs=1)) == first and seen == []
+    own = UPDATE_SHARE * TRAINING["lr"]
+    assert rolling(config, RollingSettings(epochs=1, lr=own)) == first and seen == []
+    assert read_manifest(first)["settings"]["lr"] == own
     again = rolling(config, RollingSettings(epochs=1, lr=0.001))
     assert again != first
     assert [(fold, plan["users"] is None) for fold, plan in seen] == [
