@@ -252,6 +252,19 @@ def test_a_point_that_is_clicked_is_in_the_address(visit: Visit, browser: Any) -
     assert "Nothing is chosen" in other.page.inner_text("[data-testid=stMain]")
     assert other.errors == []
     other.close()
+    # A search shows what it finds; a click on another point wins over what was found.
+    search = visit.page.get_by_role("textbox", name="Search")
+    sought = "1" if not point.endswith(":1") else "2"
+    search.fill(sought)
+    search.press("Enter")
+    visit.page.wait_for_function("p => !location.search.includes(encodeURIComponent(p))", arg=point)
+    visit.settle()
+    found = visit.query()["point"]
+    assert found != point
+    visit.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    visit.page.wait_for_function("p => location.search.includes(encodeURIComponent(p))", arg=point)
+    visit.settle()
+    assert _last_heading(visit) == heading and visit.query()["find"] == sought
 
 
 def _last_heading(visit: Visit) -> str:

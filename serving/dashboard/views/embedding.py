@@ -83,7 +83,14 @@ def _search() -> str:
 
     if "find" not in st.session_state:
         st.session_state["find"] = chosen("find") or ""
-    text = st.text_input("Search", key="find", placeholder="part of a title")
+    # Who searches anew wants to see what is found, not what was chosen before.
+    text = st.text_input(
+        "Search",
+        key="find",
+        placeholder="part of a title",
+        on_change=keep,
+        args=("point", None),
+    )
     keep("find", text or None)
     return text.strip()
 
@@ -228,7 +235,7 @@ def _clicked(event: Any, frame: pl.DataFrame, hits: pl.DataFrame) -> dict[str, A
         item, row = selected[0]
         mine = frame.filter((pl.col("item") == item) & (pl.col("row") == row))
     st.session_state[SELECTED] = selected
-    if len(hits) and mine.join(hits, on=("item", "row"), how="semi").is_empty():
+    if mine.is_empty():
         mine = hits
     if mine.is_empty():
         keep("point", None)
