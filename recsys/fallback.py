@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -60,7 +60,7 @@ class Ladder:
         resolved = self._recommender.resolve(query).without_model()
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         chosen, rung = self._choose(resolved.history.items, permitted, query.k)
-        return self._recommender.answer(resolved, chosen, _scores(len(chosen))), rung
+        return self._recommender.answer(resolved, chosen, place_scores(len(chosen))), rung
 
     def similar(self, item_ids: Sequence[str], k: int) -> tuple[dict[str, Recommendation], str]:
         """Return, for every known item id, k items in place of those most like it, and the lowest rung.
@@ -77,7 +77,7 @@ class Ladder:
                 own = np.array([index], dtype=np.int64)
                 chosen, rung = self._choose(own, self._permitted(rule, own), k)
                 names = bundle.item_ids.decode(np.array(chosen, dtype=np.int64))
-                lists[name] = Recommendation(names, _scores(len(chosen)))
+                lists[name] = Recommendation(names, place_scores(len(chosen)))
                 lowest = max(lowest, rung, key=RUNGS.index)
         return lists, lowest
 
@@ -109,18 +109,7 @@ class Ladder:
 
     def _choose(self, history: Int64, permitted: Bools, k: int) -> tuple[list[int], str]:
         """Return the first k permitted items of the rungs, each once, and the rung that began."""
-        chosen: dict[int, None] = {}
-        first = POPULAR
-        for rung in RUNGS:
-            before = len(chosen)
-            for item in self._ranked(rung, history):
-                if len(chosen) == k:
-                    break
-                if permitted[item]:
-                    chosen.setdefault(item)
-            if before == 0 and chosen:
-                first = rung
-        return list(chosen), first
+        return fill(RUNGS, lambda rung: (i for i in self._ranked(rung, history) if permitted[i]), k)
 
     def _permitted(self, rule: Exclusion, seen: Integers) -> Bools:
         """Return bool [n_items + 1], which items may be shown."""
@@ -133,21 +122,16 @@ class Ladder:
 
     def _ranked(self, rung: str, history: Int64) -> Iterable[int]:
         """Return the items of a rung, best first."""
-        try:
-            match rung:
-                case "item_to_item":
-                    return self._alike(history)
-                case "popular_in_segment":
-                    return self._popular_in_segment(history)
-                case _:
-                    return map(int, self._order)
-        except Exception as error:  # one broken rung must not take the ones below with it
-            log.error("a rung failed", extra={"rung": rung, "error": type(error).__name__})
-            return ()
+        match rung:
+            case "item_to_item":
+                return self._alike(history)
+            case "popular_in_segment":
+                return self._popular_in_segment(history)
+            case _:
+                return map(int, self._order)
 
     def _alike(self, history: Int64) -> list[int]:
-        newest = list(dict.fromkeys(history[::-1].tolist()))[:NEWEST]
-        votes = alike_votes(self._recommender, newest)
+        votes = alike_votes(self._recommender, history)
         return sorted(votes, key=lambda item: (-votes[item], item))
 
     def _popular_in_segment(self, history: Int64) -> Iterable[int]:
@@ -161,8 +145,35 @@ class Ladder:
         return (int(item) for item in self._order if segments[item] == segment)
 
 
-def alike_votes(recommender: Recommender, newest: Sequence[int]) -> dict[int, float]:
-    """Return the items most like some (the newest first), each with the sum of 1 / ((1 + age) rank)."""
+def fill(
+    rungs: Sequence[str], ranked: Callable[[str], Iterable[int]], k: int
+) -> tuple[list[int], str]:
+    """Return the first k of what the rungs rank, each once, and the rung that began.
+
+    A rung is asked only if those above have not filled the list.
+    """
+    chosen: dict[int, None] = {}
+    first = rungs[-1]
+    for rung in rungs:
+        if (before := len(chosen)) == k:
+            break
+        try:
+            found = ranked(rung)
+        except Exception as error:  # one broken rung must not take the ones below with it
+            log.error("a rung failed", extra={"rung": rung, "error": type(error).__name__})
+            continue
+        for one in found:
+            if len(chosen) == k:
+                break
+            chosen.setdefault(one)
+        if before == 0 and chosen:
+            first = rung
+    return list(chosen), first
+
+
+def alike_votes(recommender: Recommender, history: Int64) -> dict[int, float]:
+    """Return the items most like the newest of a history, each with the sum of 1 / ((1 + age) rank)."""
+    newest = list(dict.fromkeys(history[::-1].tolist()))[:NEWEST]
     votes: dict[int, float] = {}
     near = recommender.nearest(np.array(newest, dtype=np.int64), NEIGHBOURS)
     for age, neighbours in enumerate(near):
@@ -171,7 +182,7 @@ def alike_votes(recommender: Recommender, newest: Sequence[int]) -> dict[int, fl
     return votes
 
 
-def _scores(number: int) -> list[float]:
+def place_scores(number: int) -> list[float]:
     """Return what stands for the scores of a list: 1 / place."""
     return [1 / place for place in range(1, number + 1)]
 

@@ -11,13 +11,13 @@ A rung gives songs a weight w, and playlists P, each a set of songs, are ranked 
 `item_to_item`: w are the places that songs have among those most like the newest of the list, or like
 the song (see `recsys.fallback`). `shared_lists`: w_s is the share of the playlists with s that hold the
 song, too; 0 for the song itself. Ties go by row. A playlist of score 0 has nothing to do with what was
-asked and is in no answer: there is no popular playlist that would do, so the answer may be short. What a
-rung does not fill is filled by the next, so scores are 1 / place.
+asked and is in no answer: there is no popular playlist that would do, so the answer may be short. Nor is,
+for a song, a playlist of that song alone, which tells nothing of others. What a rung does not fill is
+filled by the next, so scores are 1 / place.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.sequences import Int64
-from recsys.fallback import ITEM_TO_ITEM, NEWEST, alike_votes
+from recsys.fallback import ITEM_TO_ITEM, alike_votes, fill, place_scores
 from recsys.recommender import FoundPlaylists, PlaylistsForSong, Recommender, SimilarPlaylists
 from recsys.recommender.playlists import check_for_song, check_similar
 from recsys.recommender.requests import EMPTY_HISTORY, UNKNOWN_HISTORY
-
-log = logging.getLogger(__name__)
 
 Float64 = npt.NDArray[np.float64]
 
@@ -66,7 +64,7 @@ class PlaylistLadder:
             return FoundPlaylists([], [], unknown=unknown, fallback=why), SHARED_SONGS
         rows, rung = self._choose(LIKE_A_LIST, items, closed, request.k)
         names = index.names.decode(rows)
-        return FoundPlaylists(names, _scores(len(rows)), [], unknown, repeated), rung
+        return FoundPlaylists(names, place_scores(len(rows)), [], unknown, repeated), rung
 
     def for_song(self, request: PlaylistsForSong) -> tuple[FoundPlaylists, str]:
         """Return playlists that a song may go into, and the rung that began them.
@@ -84,36 +82,24 @@ class PlaylistLadder:
         closed = self._finder.closed(index, holders, request.holding)
         rows, rung = self._choose(FOR_A_SONG, items, closed, request.k)
         holds = np.isin(rows, holders).tolist()
-        return FoundPlaylists(index.names.decode(rows), _scores(len(rows)), holds), rung
+        return FoundPlaylists(index.names.decode(rows), place_scores(len(rows)), holds), rung
 
     def _choose(
         self, rungs: Sequence[str], items: Int64, closed: Int64, k: int
     ) -> tuple[Int64, str]:
         """Return the first k open playlists of the rungs, each once, and the rung that began."""
-        chosen: dict[int, None] = {}
-        first = rungs[-1]
-        for rung in rungs:
-            before = len(chosen)
-            scores = self._ranked(rung, items)
-            scores[closed] = 0
-            order = np.argsort(-scores, kind="stable")
-            for row in order[: np.count_nonzero(scores)].tolist():
-                if len(chosen) == k:
-                    break
-                chosen.setdefault(row)
-            if before == 0 and chosen:
-                first = rung
-        return np.array(list(chosen), dtype=np.int64), first
+        rows, rung = fill(rungs, lambda rung: self._ranked(rung, items, closed), k)
+        return np.array(rows, dtype=np.int64), rung
 
-    def _ranked(self, rung: str, items: Int64) -> Float64:
-        """Return the scores of all playlists on a rung, float64 [P + 1]."""
+    def _ranked(self, rung: str, items: Int64, closed: Int64) -> list[int]:
+        """Return the open playlists of a rung, best first."""
         rows, songs, sizes = self._held
-        try:
-            weights = self._weights(rung, items)
-        except Exception as error:  # one broken rung must not take the ones below with it
-            log.error("a rung failed", extra={"rung": rung, "error": type(error).__name__})
-            return np.zeros(len(sizes))
-        return np.bincount(rows, weights[songs], len(sizes)) / np.sqrt(np.maximum(sizes, 1))
+        weights = self._weights(rung, items)
+        scores = np.bincount(rows, weights[songs], len(sizes)) / np.sqrt(np.maximum(sizes, 1))
+        scores[closed] = 0
+        order = np.argsort(-scores, kind="stable")
+        found: list[int] = order[: np.count_nonzero(scores)].tolist()
+        return found
 
     def _weights(self, rung: str, items: Int64) -> Float64:
         """Return what every song counts on a rung, float64 [n_items + 1]."""
@@ -122,8 +108,7 @@ class PlaylistLadder:
             case "shared_songs":
                 weights[items] = 1
             case "item_to_item":
-                newest = list(dict.fromkeys(items[::-1].tolist()))[:NEWEST]
-                votes = alike_votes(self._recommender, newest)
+                votes = alike_votes(self._recommender, items)
                 weights[list(votes)] = list(votes.values())
             case _:
                 rows, songs, sizes = self._held
@@ -150,8 +135,3 @@ class PlaylistLadder:
         pairs = np.unique(np.repeat(np.arange(1, len(index) + 1), lengths) * size + songs)
         rows = pairs // size
         return rows, pairs % size, np.bincount(rows, minlength=len(index) + 1)
-
-
-def _scores(number: int) -> list[float]:
-    """Return what stands for the scores of a list: 1 / place."""
-    return [1 / place for place in range(1, number + 1)]

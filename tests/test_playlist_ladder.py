@@ -75,8 +75,18 @@ def test_like_a_list_are_those_that_share_songs_then_those_with_songs_alike(
     assert (rung, found.playlists) == (SHARED_SONGS, first + rest)
     assert found.scores == [1 / place for place in range(1, len(found.playlists) + 1)]
     assert (found.unknown, found.repeated, found.dropped) == (["ghost"], 1, 0)
-    few, _ = ladder.similar(SimilarPlaylists(items, k=2))
-    assert few.playlists == first[:2]
+
+
+def test_what_a_rung_fills_asks_no_rung_below(
+    ladder: PlaylistLadder, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = best({"i05": 1, "i09": 1}, set(LISTS))
+    asked: list[Any] = []
+    monkeypatch.setattr(recommender, "nearest", lambda *given: asked.append(given) or [])
+    few, _ = ladder.similar(SimilarPlaylists(["i05", "i09"], k=2))
+    assert few.playlists == first[:2] and asked == []
+    ladder.similar(SimilarPlaylists(["i05", "i09"], k=len(first) + 1))
+    assert len(asked) == 1
 
 
 def test_a_published_list_is_not_like_itself(ladder: PlaylistLadder) -> None:
