@@ -74,7 +74,7 @@ def _problem(found: Mapping[str, Any], body: Any, asked: type[BaseModel]) -> Pro
     if place[1] in OBJECTS:
         fix = f"send such an object, or leave {place[1]} out"
         return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED[str(place[1])], fix)
-    if place[3:4] == ("text",):
+    if place[1] == "history" and place[3:4] == ("text",):
         fix = "send such an object, or take this one out of the list"
         return _say(where[: 2 * SHOWN], "is not allowed", got, ALLOWED["text"], fix)
     name = next(str(part) for part in reversed(place) if isinstance(part, str))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from features.text_tower import TextTower
 from recsys.bundle import Bundle
-from recsys.errors import DataError, RecsysError
+from recsys.errors import ArtifactError, DataError, RecsysError
 from recsys.growth import NewItem
 
 log = logging.getLogger(__name__)
@@ -76,15 +76,17 @@ class TextPlaces:
     def _read(self, attributes: Mapping[str, str]) -> Vector | None:
         import torch
 
-        assert self.tower is not None
+        tower = self.tower
+        if tower is None:  # another thread has just found that it does not work
+            raise ArtifactError(f"the texts' reader of bundle {self._name} was given up")
         if hasattr(self.model, "encode_texts"):
-            texts = self.tower.vectors([attributes])  # [1, W]
+            texts = tower.vectors([attributes])  # [1, W]
             if not texts.any():
                 return None
             with torch.inference_mode():
                 found = self.model.encode_texts(torch.from_numpy(texts))[0]
         else:
-            sentences = self.tower.sentences([attributes])
+            sentences = tower.sentences([attributes])
             if not sentences.lengths()[1]:
                 return None
             with torch.inference_mode():

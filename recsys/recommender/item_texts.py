@@ -45,9 +45,11 @@ class ReadText:
 
 
 def read_texts(
-    history: Sequence[str | ItemText], bundle: Bundle, reader: TextReader | None
+    history: Sequence[str | ItemText], bundle: Bundle, reader: TextReader | None, removed: Int64
 ) -> tuple[list[ReadText], Int64]:
     """Return what the texts of a history are read as, and the items' indices, PAD for None.
+
+    No text is read as a `removed` item.
 
     Raises:
         DataError: there are texts, and nothing here that reads them.
@@ -62,7 +64,10 @@ def read_texts(
         )
     vectors = reader([one.attributes for _, one in texts])
     items = np.array(
-        [PAD if v is None else most_alike(torch.tensor(v), bundle.index) for v in vectors],
+        [
+            PAD if v is None else most_alike(torch.tensor(v), bundle.index, removed.tolist())
+            for v in vectors
+        ],
         dtype=np.int64,
     )
     names = [None if i == PAD else bundle.item_ids.decode([i])[0] for i in items.tolist()]

@@ -34,7 +34,7 @@ class Likeness:
         self._timed = timed
         self._device = device
         self.removed: Int64 = np.zeros(0, dtype=np.int64)
-        self._norms = None if bundle.index is None else _norms(bundle.index.columns)
+        self._lengths = None if bundle.index is None else bundle.index.lengths
 
     def answer(self, requests: Sequence[tuple[Sequence[str], int]]) -> list[dict[str, Pair]]:
         """Answer several requests `(item ids, k)` together, in order; unknown ids are left out.
@@ -69,19 +69,13 @@ class Likeness:
 
     def _scores(self, known: Int64, own: list[list[int]]) -> Tensor:
         """Return how like every item is to each known one, [B, n_items + 1]."""
-        if self.bundle.index is not None and self._norms is not None:
+        if self.bundle.index is not None and self._lengths is not None:
             columns, mine = self.bundle.index.columns, torch.from_numpy(known)
-            unit = columns[:, mine] / self._norms[mine]  # [D, B]
-            return (unit.T @ columns).div_(self._norms)
+            unit = columns[:, mine] / self._lengths[mine]  # [D, B]
+            return (unit.T @ columns).div_(self._lengths)
         zeros = [[0]] * len(own)
         batch = batch_from_lists(own, zeros if self._timed else None, 1, zeros)
         return self.bundle.model.score(batch.to(self._device)).float().cpu().clone()
-
-
-def _norms(columns: Tensor) -> Tensor:
-    """Return the length of every item vector [n_items + 1], never zero."""
-    lengths: Tensor = torch.linalg.vector_norm(columns, dim=0)
-    return lengths.clamp_(min=1e-12)
 
 
 def _cut(pair: Pair, k: int) -> Pair:

@@ -143,14 +143,14 @@ class Resolver:
         history = query.history
         names = ["" if isinstance(one, ItemText) else one for one in history]
         items = self.bundle.item_ids.encode(names).astype(np.int64)
-        texts, stand_in = read_texts(history, self.bundle, self._reader)
+        _check_length("times", query.times, items)
+        _check_length("baskets", query.baskets, items)
+        texts, stand_in = read_texts(history, self.bundle, self._reader, self.removed)
         taken = items
         if texts:
             places = [text.place for text in texts]
             taken = items.copy()
             taken[places], items[places] = stand_in, PAD
-        _check_length("times", query.times, items)
-        _check_length("baskets", query.baskets, items)
         order, times = np.arange(len(items)), np.zeros(len(items), dtype=np.int64)
         if query.times is not None:
             times = np.asarray(query.times, dtype=np.int64)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,12 @@ class Index(ABC):
     def vectors(self) -> Tensor:
         """The vectors as rows, float32 [n_items + 1, D] (a view)."""
         return self.columns.T
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Length of every vector, float32 [n_items + 1], never zero."""
+        lengths: Tensor = torch.linalg.vector_norm(self.columns, dim=0)
+        return lengths.clamp_(min=1e-12)
 
     @abstractmethod
     def search(
@@ -204,9 +212,8 @@ def recall_check(index: Index, vectors: Vectors, queries: Vectors, k: int) -> di
     return index.recall
 
 
-def most_alike(vector: Tensor, index: Index) -> int:
-    """Return the item whose vector has the largest cosine with this one [D]; of equal ones any."""
-    lengths = torch.linalg.vector_norm(index.columns, dim=0).clamp(min=1e-12)
-    cosines = vector @ index.columns / lengths
-    cosines[PAD] = -torch.inf
+def most_alike(vector: Tensor, index: Index, closed: Sequence[int] = ()) -> int:
+    """Return the item not `closed` of largest cosine with a vector [D]; of equal ones the first."""
+    cosines = vector @ index.columns / index.lengths
+    cosines[[PAD, *closed]] = -torch.inf
     return int(cosines.argmax())

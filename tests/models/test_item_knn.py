@@ -116,6 +116,17 @@ def test_items_that_follow_by_hand() -> None:
     assert (scores[1, 1:] < 0).all()
 
 
+def test_what_follows_is_weighed_by_the_frequency_of_the_item_that_votes() -> None:
+    # As above: n_12 = 1; item 1 was had by one user, item 2 by two.
+    store = SequenceStore(np.array([1, 2, 1, 3, 2, 3], dtype=np.int32), np.array([0, 4, 6]), 3)
+    config = ItemKNNConfig(pairs="following", shrinkage=0, asymmetry=0.25, locality=2)
+    model = build_model(config, 3)
+    model.fit(TrainingData(store, store.offsets[1:].copy()))  # type: ignore[operator]
+    scores = model.score(batch_from_lists([[1], [2]], None, 1))
+    assert scores[0, 2].item() == pytest.approx((1 / 2**0.75) ** 2)
+    assert scores[1, 1].item() == pytest.approx((1 / 2**0.25) ** 2)
+
+
 def test_pairs_of_blocks_are_the_pairs_of_all_items() -> None:
     rng = np.random.default_rng(0)
     store = SequenceStore(rng.integers(1, 9, 60).astype(np.int32), np.arange(0, 61, 6), 8)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from live_client import live
 from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled
@@ -74,6 +75,15 @@ def test_what_a_library_is_asked_is_the_same(tmp_path: Path) -> None:
     assert lists.texts[0].read_as == "i17"
     with pytest.raises(DataError, match=r"holds texts \(the first at 1\), but bundle tiny"):
         Recommender(bundle).recommend(queries)
+
+
+def test_a_text_is_not_read_as_an_item_that_was_removed(tmp_path: Path) -> None:
+    bundle = load_bundle(learned_bundle(tmp_path))
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle).read)
+    query = Query(history=[ItemText({"title": titled()["title"][16]})], k=5)
+    assert reading.recommend([query])[0].texts[0].read_as == "i17"
+    reading.removed = bundle.item_ids.encode(["i17"]).astype(np.int64)
+    assert reading.recommend([query])[0].texts[0].read_as not in ("i17", None)
 
 
 def test_a_model_that_reads_no_texts_says_so(tmp_path: Path) -> None:

@@ -125,6 +125,15 @@ def test_times_of_the_future_are_refused(endpoint: Live) -> None:
     assert "not milliseconds" in problem["fix"]
 
 
+def test_a_text_is_no_key_of_an_event_that_happened(endpoint: Live) -> None:
+    event = {"user_id": "u", "item": "i01", "text": {"title": "amber"}}
+    response = endpoint.client.post("/v1/events", json={"events": [event]})
+    assert response.status_code == 422
+    [problem] = response.json()["problems"]
+    assert problem["place"] == "body.events.0.text"
+    assert problem["problem"].startswith("is a key that")
+
+
 def test_answers_are_logged_with_what_was_shown(bundle: Path, tmp_path: Path) -> None:
     with live(bundle, tmp_path) as endpoint:
         known = endpoint.ask(user_id="u07", k=3)
