@@ -7,13 +7,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Final
 
 from features.text_tower import TextTower
 from recsys.bundle import Bundle
 from recsys.errors import ArtifactError, DataError, RecsysError
 from recsys.growth import NewItem
+from serving.logs import place_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ class TextPlaces:
     """The item vectors that a bundle's model gives to texts; None of a bundle that reads none.
 
     If what it needs is not here (the frozen encoder, say), that is logged once, and items are placed
-    as if the bundle read no texts.
+    as if the bundle read no texts. A text that fails in a way that nobody foresaw is logged, too, and has
+    no vector: neither the model nor the other texts are to blame.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -35,18 +36,11 @@ class TextPlaces:
         self.tower = None if bundle.text is None else TextTower.load(bundle.text)
         self._name = bundle.name
         self._known: dict[Texts, Vector | None] = {}
-        self._lately = lru_cache(LATELY)(lambda key: self._read(dict(key)))
+        self._lately: dict[Texts, Vector | None] = {}
 
     def vector(self, attributes: Mapping[str, str]) -> Vector | None:
         """Return the item vector of texts; None where there is none to give."""
-        key = tuple(sorted(attributes.items()))
-        if self.tower is not None and key not in self._known:
-            try:
-                self._known[key] = self._read(attributes)
-            except RecsysError as error:
-                log.error("texts cannot be read", extra={"error": str(error)})
-                self.tower = None
-        return self._known.get(key)
+        return self._vectors([_key(attributes)], self._known)[0]
 
     def read(self, texts: Sequence[Mapping[str, str]]) -> list[Vector | None]:
         """Return the item vectors of the texts of a history, None where there is nothing to read.
@@ -54,16 +48,15 @@ class TextPlaces:
         Raises:
             DataError: the bundle reads no texts, or what it needs for that is not here.
         """
-        if self.tower is not None:
-            try:
-                return [self._lately(tuple(sorted(one.items()))) for one in texts]
-            except RecsysError as error:
-                log.error("texts cannot be read", extra={"error": str(error)})
-                self.tower = None
-        raise DataError(
-            f"history holds texts, but the model of bundle {self._name} reads none (here); send ids of "
-            "the catalogue, or add the items by POST /v1/items and send theirs"
-        )
+        found = self._vectors([_key(one) for one in texts], self._lately)
+        while len(self._lately) > LATELY:
+            del self._lately[next(iter(self._lately))]
+        if self.tower is None:
+            raise DataError(
+                f"history holds texts, but the model of bundle {self._name} reads none (here); send "
+                "ids of the catalogue, or add the items by POST /v1/items and send theirs"
+            )
+        return found
 
     def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
         """Return the items, those that go `by_text` with their vectors instead of `like`."""
@@ -73,22 +66,44 @@ class TextPlaces:
         vector = self.vector(item.attributes) if item.by_text else None
         return item if vector is None else replace(item, vector=vector, like=(), weights=())
 
-    def _read(self, attributes: Mapping[str, str]) -> Vector | None:
+    def _vectors(
+        self, keys: Sequence[Texts], known: dict[Texts, Vector | None]
+    ) -> list[Vector | None]:
+        """Return the vectors of texts; those that are not known yet are read at once, and then are."""
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        if new and self.tower is not None:
+            try:
+                known |= zip(new, self._read([dict(key) for key in new]), strict=True)
+            except RecsysError as error:
+                log.error("texts cannot be read", extra={"error": str(error)})
+                self.tower = None
+            except Exception as error:
+                if len(new) > 1:  # one of them may be at fault: each alone
+                    return [self._vectors([key], known)[0] for key in keys]
+                what = {"error": type(error).__name__, "at": place_of(error)}
+                log.error("a text cannot be read", extra=what)
+        return [known.get(key) for key in keys]
+
+    def _read(self, items: Sequence[Mapping[str, str]]) -> list[Vector | None]:
         import torch
 
         tower = self.tower
         if tower is None:  # another thread has just found that it does not work
             raise ArtifactError(f"the texts' reader of bundle {self._name} was given up")
-        if hasattr(self.model, "encode_texts"):
-            texts = tower.vectors([attributes])  # [1, W]
-            if not texts.any():
-                return None
-            with torch.inference_mode():
-                found = self.model.encode_texts(torch.from_numpy(texts))[0]
-        else:
-            sentences = tower.sentences([attributes])
-            if not sentences.lengths()[1]:
-                return None
-            with torch.inference_mode():
-                found = self.model.vectors_of(sentences)[1]
-        return tuple(found.tolist())
+        with torch.inference_mode():
+            if hasattr(self.model, "encode_texts"):
+                texts = tower.vectors(items)  # [M, W]
+                says = texts.any(axis=1)
+                found = self.model.encode_texts(torch.from_numpy(texts))
+            else:
+                sentences = tower.sentences(items)  # item 0 is padding
+                says = sentences.lengths()[1:] > 0
+                found = self.model.vectors_of(sentences)[1:] if says.any() else [None] * len(items)
+        return [
+            tuple(vector.tolist()) if some else None
+            for vector, some in zip(found, says.tolist(), strict=True)
+        ]
+
+
+def _key(attributes: Mapping[str, str]) -> Texts:
+    return tuple(sorted(attributes.items()))

@@ -12,6 +12,7 @@ from live_client import live
 from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled
 from tiny_bundle import make_bundle
 
+from features.text_tower import TextTower
 from recsys.bundle import load_bundle
 from recsys.errors import DataError
 from recsys.recommender import Continue, ItemText, Query, Recommender
@@ -107,6 +108,31 @@ def test_a_tower_that_cannot_read_here_is_not_the_end_of_others(
             refused = endpoint.client.post("/v1/recommend", json={"history": [text_of(17)]})
             assert refused.status_code == 422 and "no encoder here" not in refused.text
         assert endpoint.ask(history=["i05"])["source"] == "model"
+
+
+@pytest.mark.parametrize("make", [frozen_bundle, recformer_bundle])
+def test_a_text_at_which_the_tower_breaks_is_left_out_and_nobody_else_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path]
+) -> None:
+    method = "vectors" if make is frozen_bundle else "sentences"
+    whole, asked = getattr(TextTower, method), []
+
+    def broken(self: TextTower, items: Any) -> Any:
+        asked.append(len(items))
+        if any(item["title"] == "odd" for item in items):
+            raise RuntimeError("nobody foresaw this")
+        return whole(self, items)
+
+    monkeypatch.setattr(TextTower, method, broken)
+    with live(make(tmp_path), tmp_path / "state") as endpoint:
+        answer = endpoint.ask(history=["i05", {"text": {"title": "odd"}}, text_of(17)], **OPEN)
+        assert answer["texts"] == [{"place": 1, "read_as": None}, {"place": 2, "read_as": "i17"}]
+        assert answer["source"] == "model" and endpoint.metric("recsys_model_failures_total") == 0
+        assert asked == [2, 1, 1]  # together, then each alone
+        endpoint.ask(history=[text_of(17), text_of(3), text_of(4)])
+        assert asked == [2, 1, 1, 2]  # what was read is known, what is new is read at once
+        endpoint.add("new", attributes={"title": "odd"}, like=["i03"])  # placed by what it is like
+        assert endpoint.ask(history=[{"text": {"title": "odd"}}])["fallback"] == "unknown_history"
 
 
 @pytest.mark.parametrize(
