@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from recsys.config import SASRecConfig, TiSASRecConfig, UniRecConfig, VotesConfig, check_clock
+from recsys.config import (
+    SASRecConfig,
+    SetModelConfig,
+    TiSASRecConfig,
+    UniRecConfig,
+    VotesConfig,
+    check_clock,
+)
 from recsys.errors import ConfigError
 from recsys.schema import Clock
 
@@ -48,6 +55,8 @@ def test_without_a_clock_there_are_no_gaps() -> None:
     assert refused("none", **BARE) == []
     assert refused("none", **BARE, votes=VOTES) == ["votes.recency_half_life", "votes.gap_scale"]
     assert refused("relative", **BARE, votes=VOTES) == ["votes.recency_half_life"]
+    with pytest.raises(ConfigError, match=r"votes\.recency_half_life.*\n.*votes\.gap_scale"):
+        check_clock({"s": SetModelConfig(votes=VOTES)}, "none")
     with pytest.raises(ConfigError, match=r"models\.t\.kind is tisasrec.*use sasrec"):
         check_clock({"t": TiSASRecConfig()}, "none")
     check_clock({"t": TiSASRecConfig()}, "relative")

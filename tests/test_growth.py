@@ -18,12 +18,15 @@ from recsys.config import (
     ModelConfig,
     PopularityConfig,
     SASRecConfig,
+    SetModelConfig,
     UniRecConfig,
     VotesConfig,
 )
+from recsys.config.sets import MeanSetConfig
 from recsys.data.batches import batch_from_lists
 from recsys.growth import GrownScorer, NewItem, grow
 from recsys.models import EncoderModel
+from recsys.models.sets.model import SetModel
 from recsys.models.unirec import UniRec
 from recsys.recommender import Query, Recommender, SearchSettings
 
@@ -68,11 +71,20 @@ def test_in_a_history_it_is_read_as_the_one_it_is_most_like(bundle: Bundle) -> N
     assert found == pytest.approx({item: alone[item] for item in found}, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        UniRecConfig(width=8, blocks=1, max_length=6, votes=VotesConfig(weight=9.0, kept=4)),
+        SetModelConfig(encoder=MeanSetConfig(width=8), votes=VotesConfig(weight=9.0, kept=4)),
+    ],
+    ids=["unirec", "set"],
+)
 @torch.no_grad()
-def test_what_is_beyond_a_product_it_has_of_the_item_it_is_like(tmp_path: Path) -> None:
-    config = UniRecConfig(width=8, blocks=1, max_length=6, votes=VotesConfig(weight=9.0, kept=4))
+def test_what_is_beyond_a_product_it_has_of_the_item_it_is_like(
+    tmp_path: Path, config: UniRecConfig | SetModelConfig
+) -> None:
     known = load_bundle(make_bundle(tmp_path, config))
-    assert isinstance(known.model, UniRec) and known.model.votes is not None
+    assert isinstance(known.model, UniRec | SetModel) and known.model.votes is not None
     known.model.votes.neighbours.fill_(7)  # i07, by everybody's votes
     known.model.votes.shares.fill_(0.2)
     grown = grow(known, [NewItem("new", {}, like=("i07",))]).bundle

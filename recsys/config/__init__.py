@@ -50,7 +50,6 @@ from recsys.config.models import (
     TextVectorsConfig,
     TiSASRecConfig,
     UniRecConfig,
-    VotesConfig,
 )
 from recsys.config.playlists import (
     Seq2SeqConfig,
@@ -78,6 +77,7 @@ from recsys.config.tune import (
     apply_settings,
     setting_of,
 )
+from recsys.config.votes import VotesConfig
 
 __all__ = [
     "BagOfTokensConfig",

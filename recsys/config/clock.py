@@ -42,17 +42,18 @@ def _unfit(config: ModelConfig, clock: Clock) -> Iterator[str]:
         )
     if isinstance(config, TiSASRecConfig) and clock == "none":
         yield "kind is tisasrec, which attends by times; use sasrec"
+    votes = getattr(config, "votes", None)
+    if votes is not None and votes.recency_half_life is not None:
+        yield "votes.recency_half_life is set, but times of different users say nothing; leave it out"
+    if votes is not None and votes.gap_scale is not None and clock == "none":
+        yield "votes.gap_scale is set; leave it out"
     if not isinstance(config, UniRecConfig):
         return
     if config.calendar:
         yield "calendar is true; set it to false"
     if config.needs_neighbours and config.frequency_by == "gap_variance":
         yield "frequency_by is gap_variance; set it to count"
-    if config.votes is not None and config.votes.recency_half_life is not None:
-        yield "votes.recency_half_life is set, but times of different users say nothing; leave it out"
     if clock == "none":
-        if config.votes is not None and config.votes.gap_scale is not None:
-            yield "votes.gap_scale is set; leave it out"
         for name in ("interval", "time_bias", "uniformity", "sequence_enhancement"):
             if getattr(config, name):
                 yield f"{name} is true; set it to false"

@@ -11,6 +11,7 @@ from recsys.config.recformer import RecformerConfig
 from recsys.config.section import Section
 from recsys.config.text import ItemVectors, TextItems, TextVotes
 from recsys.config.training import SET_OBJECTIVES, TrainingConfig
+from recsys.config.votes import VotesConfig
 
 
 class PopularityConfig(Section):
@@ -90,7 +91,7 @@ class ItemKNNConfig(Section):
     asymmetry: float = Field(0.5, ge=0, le=1)
     """Exponent of the frequency of the item that votes; that of the item voted for has the rest to 1.
     One half is the cosine; more quietens frequent voters, less keeps frequent items from winning."""
-    locality: float = Field(1.0, gt=0)
+    locality: float = Field(1.0, gt=0, le=8)
     """Power of a likeness: above 1 a few very like items outvote many that are a little alike."""
     pairs: Literal["users", "following"] = "users"
     """What makes items alike: the same users had them, or the one followed the other."""
@@ -222,29 +223,6 @@ class TiSASRecConfig(Section):
 
 
 CalendarFeature = Literal["year", "month", "day", "weekday", "day_of_year", "week", "hour"]
-
-
-class VotesConfig(Section):
-    """What neighbours add to the score (see `recsys.models.neighbour_votes` for the formula)."""
-
-    weight: float = Field(1.0, gt=0)
-    """In units of the training's logits."""
-    history: int = Field(10, ge=1)
-    """How many of the newest events vote, each weighted 1/distance."""
-    reach: int = Field(10, ge=1)
-    """Training events up to this far apart are a pair, each 1/distance."""
-    backward: float = Field(0.0, ge=0, le=1)
-    """What a pair counts the other way round."""
-    gap_scale: float | None = Field(None, gt=0)
-    """Seconds at which pairs, and votes, begin to count less the further apart they are; needs a clock."""
-    recency_half_life: float | None = Field(None, gt=0)
-    """Days in which what a pair counts halves; needs an absolute clock."""
-    shrinkage: float = Field(1.0, ge=0)
-    """Pairs that an item must have for half of its say."""
-    floor: float = Field(1e-3, gt=0)
-    """The share that begins to matter."""
-    kept: int = Field(100, ge=1)
-    """Neighbours an item has."""
 
 
 class UniRecConfig(Section):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from recsys.config.section import Section
 from recsys.config.sets import DeepSetsConfig, SetEncoderConfig
 from recsys.config.training import TrainingConfig
+from recsys.config.votes import VotesConfig
 
 
 class Seq2SeqConfig(Section):
@@ -78,6 +79,8 @@ class SetModelConfig(Section):
     """Parquet of `item_id` and `vector` (a list of `encoder.width` numbers) that items begin with."""
     learn_songs: bool = True
     """Whether item vectors are trained."""
+    votes: VotesConfig | None = None
+    """Neighbours of the newest events score, too, re-scored on the shortlist."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")

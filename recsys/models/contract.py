@@ -91,6 +91,10 @@ class EncoderModel(Model):
         """
         return self.encode_sequences(batch) * (batch.last >= 0)[:, None]
 
+    def prepare(self, data: TrainingData) -> None:
+        """Count, before training begins, what of the training events the model keeps beside its weights."""
+        del data
+
     def finish(self, data: TrainingData) -> None:
         """Count, when training is over, what of the training events the trained weights need."""
         del data

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from recsys.config import UniRecConfig
 from recsys.data.batches import SequenceBatch
+from recsys.data.sequences import TrainingData
 from recsys.errors import DataError
 from recsys.models.contract import EncoderModel
 from recsys.models.enhancement import ItemEnhancer
@@ -213,6 +214,19 @@ class UniRec(EncoderModel):
         made = self.item_table.of_texts(vectors)
         made = F.normalize(made, dim=-1) if self.config.normalise else made
         return F.pad(made, (0, self.width - made.shape[1]))
+
+    def prepare(self, data: TrainingData) -> None:
+        """Count the votes, and let years count from the first training event's to the last one's."""
+        if self.votes is not None:
+            self.votes.fit(data)
+        times = data.store.timestamps
+        if self.calendar is None or times is None:
+            return
+        begin, end = data.store.offsets[:-1], data.train_end
+        trained = end > begin
+        if trained.any():
+            first, last = times[begin[trained]].min(), times[end[trained] - 1].max()
+            self.calendar.set_years(int(first), int(last))
 
     def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return what is no product, float [B, C]: the neighbours' votes, and of the global term

@@ -176,6 +176,7 @@ def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule
     lengths = plan.data.lengths if plan.users is None else plan.data.lengths[plan.users]
     tokens = math.ceil(int(lengths.sum()) / len(batches) / plan.world_size)
     torch.manual_seed(derive_seed(plan.seed))
+    model.prepare(plan.data)
     return TrainingModule(
         model, build_objective(model, plan, counts, tokens), plan.training, batches
     )

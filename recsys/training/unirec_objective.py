@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.data.batches import SequenceBatch
-from recsys.data.sequences import Int64, TrainingData
+from recsys.data.sequences import TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.errors import ArtifactError
 from recsys.losses import Loss, NegativeSampler
@@ -40,8 +40,8 @@ class UniRecObjective(Objective):
     """The base loss on every branch, and the parts that the model's configuration switches on.
 
     Args:
-        model: the model that will be trained; it is told what it keeps of the training events (years,
-            votes, and with `inject_tail` which items are rare and their neighbours).
+        model: the model that will be trained; with `inject_tail` it is told which items are rare and
+            their neighbours.
         loss: the base loss.
         data: what may be learned from.
         statistics: of the training events; None is enough where no part reads them.
@@ -65,9 +65,6 @@ class UniRecObjective(Objective):
         self.sampler = NegativeSampler("uniform", counts, GLOBAL_NEGATIVES, shared=False)
         self.sequences: SequenceEnhancement | None = None
         self.items: ItemEnhancement | None = None
-        tell_years(model, data)
-        if model.votes is not None:
-            model.votes.fit(data)
         if not config.needs_statistics:
             return
         found = _needed(statistics)
@@ -128,19 +125,6 @@ class UniRecObjective(Objective):
         self.sampler.reseed(seed + 1)
         if self.items is not None:
             self.items.reseed(seed + 2)
-
-
-def tell_years(model: UniRec, data: TrainingData) -> None:
-    """Let the model count years from the first training event's to the last one's."""
-    times = data.store.timestamps
-    if model.calendar is None or times is None:
-        return
-    begin, end = data.store.offsets[:-1], data.train_end
-    trained = end > begin
-    first: Int64 = times[begin[trained]]
-    last: Int64 = times[end[trained] - 1]
-    if len(first):
-        model.calendar.set_years(int(first.min()), int(last.max()))
 
 
 def _needed(statistics: TrainingStatistics | None) -> TrainingStatistics:

@@ -78,6 +78,7 @@ CONFIGS: dict[str, ModelConfig] = {
     ),
     "seq2seq_transformer": Seq2SeqConfig(width=8, hidden=12, max_length=7, cell="transformer"),
     "set": SetModelConfig(max_length=7),
+    "set_votes": SetModelConfig(max_length=7, votes=VotesConfig(history=3, backward=0.5, kept=5)),
     "set_sif": SetModelConfig(max_length=7, encoder=SIFConfig(width=8)),
     "set_transformer": SetModelConfig(max_length=7, encoder=SetTransformerConfig(width=8)),
     "set_read_process": SetModelConfig(max_length=7, encoder=ReadProcessConfig(width=8)),
@@ -117,8 +118,8 @@ def ready(config: ModelConfig) -> Model:
         built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
         built.is_rare[1::2] = True
         built.injected.fill_(0.7)
-    if isinstance(built, UniRec) and built.votes is not None:
-        built.votes.fit(training_data())
+    if isinstance(built, EncoderModel):
+        built.prepare(training_data())
     if isinstance(built, Recformer):
         built.set_sentences(ring_store(N_ITEMS))
         built.refresh_items()

@@ -140,7 +140,8 @@ def test_every_weight_gets_a_gradient_from_the_first_step() -> None:
 
 def test_what_the_model_keeps_is_of_the_training_events() -> None:
     net = small(inject_tail="both")
-    _, statistics = timed_ring()
+    data, statistics = timed_ring()
+    net.prepare(data)
     objective(net, statistics)
     assert net.calendar is not None
     assert (net.calendar.first_year.item(), net.calendar.last_year.item()) == (2014, 2014)

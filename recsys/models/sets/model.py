@@ -6,6 +6,9 @@ is learned this way is word2vec's continuous bag of words; smooth inverse freque
 its table when training is over: it weighs and corrects the vectors of lists (`embed`), not the query,
 which was learned as a plain mean.
 
+With `votes`, neighbours of the newest items score, too (`neighbour_votes.py`): pairs of items as they are,
+which a vector of few numbers cannot hold.
+
 Shapes: B sequences, R rows, L places, D width.
 """
 
@@ -19,6 +22,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import EncoderModel
 from recsys.models.generation import Windows
+from recsys.models.neighbour_votes import NeighbourVotes
 from recsys.models.playlists.contract import compact
 from recsys.models.prefixes import prefixes, real_places, spread
 from recsys.models.sets import build_set_encoder
@@ -35,6 +39,8 @@ class SetModel(EncoderModel):
         self.prefixes = config.prefixes
         self.temperature = config.training.loss.temperature
         self.encoder = build_set_encoder(config.encoder, n_items)
+        self.votes = None if config.votes is None else NeighbourVotes(config.votes, n_items)
+        self.is_inner_product = self.votes is None
         self.item_table.weight.requires_grad_(config.learn_songs)
         self.scale = None if config.learn_songs else nn.Parameter(torch.ones(()))
         """Of queries: vectors that are given have lengths of their own, which say nothing of certainty."""
@@ -82,6 +88,21 @@ class SetModel(EncoderModel):
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return rows of the item table, float [C, D]."""
         return self.item_table.weight if items is None else self.item_table(items)
+
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return the neighbours' votes, float [B, C]; see `EncoderModel.beyond_product`."""
+        assert self.votes is not None
+        # The product is `temperature` times a logit, and so is what is added to it.
+        return self.temperature * self.votes.bonus(batch, items)
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`: the items of most votes."""
+        return None if self.votes is None else self.votes.candidates(batch, count)
+
+    def prepare(self, data: TrainingData) -> None:
+        """Count the votes."""
+        if self.votes is not None:
+            self.votes.fit(data)
 
     def finish(self, data: TrainingData) -> None:
         """Count what smooth inverse frequency needs; see `EncoderModel.finish`."""

@@ -1,0 +1,30 @@
+"""Neighbours that score beside what a model has learned."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from recsys.config.section import Section
+
+
+class VotesConfig(Section):
+    """What neighbours add to the score (see `recsys.models.neighbour_votes` for the formula)."""
+
+    weight: float = Field(1.0, gt=0)
+    """In units of the training's logits."""
+    history: int = Field(10, ge=1)
+    """How many of the newest events vote, each weighted 1/distance."""
+    reach: int = Field(10, ge=1)
+    """Training events up to this far apart are a pair, each 1/distance."""
+    backward: float = Field(0.0, ge=0, le=1)
+    """What a pair counts the other way round."""
+    gap_scale: float | None = Field(None, gt=0)
+    """Seconds at which pairs, and votes, begin to count less the further apart they are; needs a clock."""
+    recency_half_life: float | None = Field(None, gt=0)
+    """Days in which what a pair counts halves; needs an absolute clock."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Pairs that an item must have for half of its say."""
+    floor: float = Field(1e-3, gt=0)
+    """The share that begins to matter."""
+    kept: int = Field(100, ge=1)
+    """Neighbours an item has."""
