@@ -101,10 +101,7 @@ class SentenceRanker(EncoderModel):
     def _histories(
         self, sentences: TokenStore, items: np.ndarray[Any, Any], begin: Int64, end: Int64
     ) -> SentenceBatch:
-        config = self.encoder.config
-        return history_sentences(
-            sentences, items, begin, end, max_items=config.max_items, max_tokens=config.max_tokens
-        )
+        return history_sentences(sentences, items, begin, end, **self.encoder.config.limits)
 
     def _encode(self, sentences: SentenceBatch) -> Tensor:
         vectors = self.encoder.encode(sentences.to(self.default_query.device))

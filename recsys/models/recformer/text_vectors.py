@@ -61,9 +61,7 @@ def encoded_blocks(
     order = texts[np.argsort(lengths, kind="stable")]
     for at in range(0, len(order), BLOCK):
         some = order[at : at + BLOCK]
-        batch = item_sentences(
-            every, some, max_items=config.max_items, max_tokens=config.max_tokens
-        )
+        batch = item_sentences(every, some, **config.limits)
         yield some, F.normalize(encoder.encode(batch.to(device)).float(), dim=-1)
     encoder.train(was_training)
 
