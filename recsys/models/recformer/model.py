@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -62,10 +63,17 @@ class Recformer(SentenceRanker):
         if self.lexical is not None:
             self.lexical.set_sentences(sentences)
 
-    def refresh_items(self) -> None:
-        """Make the user encoder of this moment the item encoder, and encode all items by it."""
+    def refresh_items(self, kept: Path | None = None) -> int:
+        """Make the user encoder of this moment the item encoder, encode all items, return how many texts.
+
+        Args:
+            kept: a file of vectors, see `kept_text_vectors`: what it has of the same weights is taken
+                from it, and it is brought up to date.
+        """
         self.item_encoder.load_state_dict(self.encoder.state_dict())
-        self.item_vectors.copy_(self.vectors_of(self.sentences))
+        found, encoded = item_vectors(self.item_encoder, self.sentences, kept)
+        self.item_vectors.copy_(found)
+        return encoded
 
     def vectors_of(self, sentences: TokenStore) -> Tensor:
         """Return the vectors of items given as sentences, float [M + 1, D]; row 0 (PAD) is zero.
@@ -76,7 +84,7 @@ class Recformer(SentenceRanker):
             ArtifactError: the sentences are of another tokenizer.
         """
         self._check_tokenizer(sentences)
-        return item_vectors(self.item_encoder, sentences)
+        return item_vectors(self.item_encoder, sentences)[0]
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return item vectors, float [C, D]."""

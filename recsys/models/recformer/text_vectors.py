@@ -10,6 +10,7 @@ Shapes: R texts, D width.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,9 @@ def _read(file: Path, weights: str, width: int) -> tuple[npt.NDArray[np.uint64],
 
 def _write(file: Path, weights: str, hashes: npt.NDArray[np.uint64], vectors: Float32) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}")
+    aside = file.with_name(
+        f".{file.name}.{os.getpid()}"
+    )  # processes that train together all write it
     tensors = {
         "hashes": torch.from_numpy(hashes.view(np.int64).copy()),
         "vectors": torch.from_numpy(vectors),
