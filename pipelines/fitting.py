@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def fit_model(
         **plan,
     )
     if isinstance(model, Recformer):
-        return fit_recformer(model, whole)
+        return fit_recformer(model, replace(whole, kept=encoded_texts(config, name)))
     return fit(model, whole)
 
 
@@ -119,6 +120,15 @@ def _give_song_vectors(model: EncoderModel, config: ExperimentConfig, path: Path
     with torch.no_grad():
         table: torch.Tensor = model.item_table.weight  # type: ignore[union-attr, assignment]
         table.copy_(torch.where(given.isnan(), table, given))
+
+
+def encoded_texts(config: ExperimentConfig, name: str) -> Path:
+    """Return the file in which a model's text vectors outlive its runs.
+
+    A changed catalogue makes another run; of its texts only those are encoded that have changed, as long
+    as the encoder's weights are the same (zero-shot). It is no result, and may be deleted.
+    """
+    return config.workspace / "encoded" / f"{name}.safetensors"
 
 
 def fit_recformer(model: Recformer, plan: FitPlan) -> list[EpochRow]:

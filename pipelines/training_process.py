@@ -105,6 +105,8 @@ def _write_record(work: Path, rows: list[dict[str, float]]) -> None:
         events = sum(row["events_per_second"] * row["seconds"] for row in learned)
         metrics |= {"events_per_second": events / seconds}
         metrics |= {"padding_share": learned[-1]["padding_share"]}
+    if "texts_encoded" in rows[0]:
+        metrics |= {"texts_encoded": rows[0]["texts_encoded"]}
     if validated := [row for row in rows if "ndcg@10" in row]:  # none in a refit
         best = max(validated, key=lambda row: row["ndcg@10"])
         metrics |= {"best_epoch": best["epoch"], "best_validation_ndcg@10": best["ndcg@10"]}

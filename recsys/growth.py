@@ -39,6 +39,7 @@ class NewItem:
         like: known items that it is like, most alike first.
         weights: of those, positive; equal by default.
         vector: item vector of its own, instead of `like`; for models that have vectors.
+        bag: with a vector, its words and their weights, for a model that scores shared words beside it.
         by_text: its place is where the model of the moment puts its attributes, if that reads texts
             (whoever holds the model gives the vector); `like` is for all others.
     """
@@ -48,6 +49,7 @@ class NewItem:
     like: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
+    bag: tuple[tuple[int, float], ...] = ()
     by_text: bool = False
 
 
@@ -108,6 +110,18 @@ def _weights(mixes: Sequence[Mapping[int, float]], n_items: int) -> Tensor:
     ).coalesce()
 
 
+def _sparse(bags: Sequence[Sequence[tuple[int, float]]]) -> Tensor:
+    """Return bags of (token, weight) as sparse float [W, largest token + 1]."""
+    rows = [row for row, bag in enumerate(bags) for _ in bag]
+    tokens = [token for bag in bags for token, _ in bag]
+    values = [weight for bag in bags for _, weight in bag]
+    where = torch.tensor([rows, tokens], dtype=torch.int64).reshape(2, -1)
+    size = (len(bags), max(tokens, default=-1) + 1)
+    return torch.sparse_coo_tensor(
+        where, torch.tensor(values), size, check_invariants=True
+    ).coalesce()
+
+
 def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
     """Return the bundle with all of the items."""
     n_known, index, model = len(bundle.item_ids), bundle.index, bundle.model
@@ -122,7 +136,7 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
         grown = (
             GrownEncoder(model, vectors, stands_for)
             if model.is_inner_product
-            else GrownScorer(model, vectors, stands_for, weights)
+            else GrownScorer(model, vectors, stands_for, weights, [item.bag for item in new])
         )
         index = _grown_index(index, vectors)
     else:
@@ -240,13 +254,22 @@ class GrownScorer(GrownEncoder):
     """The same for a model whose score is more than a product: what is beyond it is a mean, too.
 
     As both parts are means of known items' with the same weights, so is the score. An item that has a
-    vector of its own has the product with that, and beyond it what the item has that it is read as.
+    vector of its own has the product with that, and beyond it what its own words make, or else what the
+    item has that it is read as.
     """
 
     def __init__(
-        self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor, weights: Tensor
+        self,
+        inner: EncoderModel,
+        vectors: Tensor,
+        stands_for: Tensor,
+        weights: Tensor,
+        bags: Sequence[Sequence[tuple[int, float]]],
     ) -> None:
         super().__init__(inner, vectors, stands_for)
+        worded = [row for row, bag in enumerate(bags) if bag]
+        self.bags = _sparse([bags[row] for row in worded])  # [W, tokens]
+        self.register_buffer("worded", torch.tensor(worded, dtype=torch.int64))
         dense = weights.to_dense()  # [M, n_items + 1]
         bare = dense.sum(1) == 0
         dense[bare, stands_for[inner.n_items + 1 :][bare]] = 1
@@ -259,12 +282,26 @@ class GrownScorer(GrownEncoder):
         batch, n = self._read(batch), self.inner.n_items
         of_like = self.inner.beyond_product(batch, self.get_buffer("like"))  # [B, J]
         new = of_like @ self.get_buffer("shares")  # [B, M]
+        worded = self.get_buffer("worded")
+        if len(worded):
+            words = self.inner.beyond_of_bags(batch, self.bags.to(new.device))  # [B, W]
+            new = new.index_copy(1, worded, words.to(new.dtype))
         if items is None:
             return torch.cat([self.inner.beyond_product(batch), new], dim=1)
         old = items <= n
         known = self.inner.beyond_product(batch, torch.where(old, items, PAD))  # [B, C]
         where = torch.where(old, 0, items - n - 1).expand(len(known), -1)
         return torch.where(old, known, new.gather(1, where))
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`; new items of words of their own compete with known ones."""
+        known, worded = super().lifted(batch, count), self.get_buffer("worded")
+        if known is None or not len(worded):
+            return known
+        new = (self.inner.n_items + 1 + worded).expand(len(known), -1)
+        both = torch.cat([known, new], dim=1)
+        best = self.beyond_product(batch, both).topk(min(count, both.shape[1]), dim=1)
+        return torch.where(best.values > 0, both.gather(1, best.indices), PAD)
 
 
 class GrownModel(Model):

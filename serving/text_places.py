@@ -18,6 +18,7 @@ from serving.logs import place_of
 log = logging.getLogger(__name__)
 
 Vector = tuple[float, ...]
+Bag = tuple[tuple[int, float], ...]
 Texts = tuple[tuple[str, str], ...]
 LATELY: Final = 2000
 """Texts of histories whose vectors are kept."""
@@ -64,7 +65,16 @@ class TextPlaces:
 
     def _placed(self, item: NewItem) -> NewItem:
         vector = self.vector(item.attributes) if item.by_text else None
-        return item if vector is None else replace(item, vector=vector, like=(), weights=())
+        if vector is None:
+            return item
+        return replace(item, vector=vector, bag=self._bag(item.attributes), like=(), weights=())
+
+    def _bag(self, attributes: Mapping[str, str]) -> Bag:
+        """Return the words of a text that has a vector; none for a model that scores by vectors alone."""
+        if self.tower is None or self.model.is_inner_product or not hasattr(self.model, "bag_of"):
+            return ()
+        bag: Bag = self.model.bag_of(self.tower.sentences([attributes]))
+        return bag
 
     def _vectors(
         self, keys: Sequence[Texts], known: dict[Texts, Vector | None]

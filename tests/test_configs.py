@@ -90,9 +90,13 @@ def test_a_pretraining_loads_and_its_domains_exist(name: str) -> None:
 def test_what_is_tuned_has_the_shape_of_what_was_pretrained() -> None:
     by_name = {path.stem: path for path in FILES}
     encoder = load_pretrain_config(by_name["recformer_pretrain"]).encoder
-    for name in ("recformer_scientific", "recformer_zero_shot"):
+    found = []
+    for name in ("recformer_scientific", "recformer_zero_shot", "recformer_movielens"):
         model = load_config(by_name[name]).models["recformer"]
-        assert isinstance(model, RecformerConfig) and model.encoder == encoder
+        assert isinstance(model, RecformerConfig)
+        assert model.encoder.model_copy(update={"item_tokens": None}) == encoder
+        found.append(model.lexical)
+    assert found[0] is not None and found[0] == found[1] == found[2]
 
 
 def test_the_names_are_all_different() -> None:

@@ -12,6 +12,17 @@ from recsys.config.text_encoder import TextEncoderConfig
 from recsys.config.training import TrainingConfig
 
 
+class LexicalConfig(Section):
+    """The words that an item shares with the history, beside the encoder's cosine."""
+
+    weight: float = Field(2.0, gt=0)
+    """Of the cosine of the two bags of tokens; the encoder's cosine has weight 1."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step into the past."""
+    history: int = Field(20, ge=1)
+    """Newest events whose words count."""
+
+
 class RecformerConfig(Section):
     """Items as sentences, histories as sequences of sentences; the data need a section `text`."""
 
@@ -23,6 +34,8 @@ class RecformerConfig(Section):
     stages: Literal["two", "second", "none"] = "two"
     """`two`: learn while items are encoded anew every epoch, then go on from the best with items that
     stand still. `second`: that alone. `none`: do not learn (zero-shot)."""
+    lexical: LexicalConfig | None = None
+    """Whether shared words score, too; the encoder learns without them."""
     train_words: bool = True
     """Whether the vectors of words learn."""
     temperature: float = Field(0.05, gt=0)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field, model_validator
 
 from recsys.config.section import Section
+
+
+class Limits(TypedDict):
+    """How much of a history is read: `recsys.data.item_sentences`."""
+
+    max_items: int
+    max_tokens: int
+    item_tokens: int | None
 
 
 class TextEncoderConfig(Section):
@@ -21,6 +29,8 @@ class TextEncoderConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(256, ge=2)
     """Tokens of a sequence at most, the first one (CLS) included; what is older is cut off."""
+    item_tokens: int | None = Field(None, ge=1)
+    """Tokens of an item that are read, its first ones; by default all that its sentence has."""
     max_items: int = Field(50, ge=1)
     """Newest items of a history that are read."""
     window: int | None = Field(None, ge=2, multiple_of=2)
@@ -33,6 +43,13 @@ class TextEncoderConfig(Section):
     """Compute blocks anew in the backward pass, instead of keeping what they computed."""
     bucket_tokens: int = Field(16_384, ge=1)
     """Sequences of like length are encoded together, up to so many tokens at once."""
+
+    @property
+    def limits(self) -> Limits:
+        """How much of a history is read."""
+        return Limits(
+            max_items=self.max_items, max_tokens=self.max_tokens, item_tokens=self.item_tokens
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TextEncoderConfig:

@@ -73,6 +73,7 @@ def history_sentences(
     *,
     max_items: int,
     max_tokens: int,
+    item_tokens: int | None = None,
 ) -> SentenceBatch:
     """Return the sentences of histories `items[begin:end]`, oldest item first in each.
 
@@ -82,11 +83,13 @@ def history_sentences(
         begin, end: int64 [B]; where each history lies in `items`; an empty one is CLS alone.
         max_items: newest items of a history that are read.
         max_tokens: longest sentence, CLS included.
+        item_tokens: of every item so many tokens are read, its first ones; None for all.
     """
     kept = np.minimum(end - begin, max_items)  # [B]
     history = np.repeat(np.arange(len(kept)), kept)  # [M], items that are read
     age = np.arange(len(history)) - np.repeat(np.cumsum(kept) - kept, kept)  # 0 for the newest
     first, length = store.spans(items[end[history] - 1 - age])  # [M]
+    length = length if item_tokens is None else length.clip(max=item_tokens)
     upto = np.cumsum(length)
     before = np.append(0, upto)[np.cumsum(kept) - kept]  # tokens of the histories before, [B]
     at = upto - length - before[history]  # where the item begins in its sentence, CLS aside, [M]
@@ -96,12 +99,23 @@ def history_sentences(
 
 
 def item_sentences(
-    store: TokenStore, items: npt.NDArray[np.integer], *, max_items: int, max_tokens: int
+    store: TokenStore,
+    items: npt.NDArray[np.integer],
+    *,
+    max_items: int,
+    max_tokens: int,
+    item_tokens: int | None = None,
 ) -> SentenceBatch:
     """Return the sentences of single items, integers [B]; the same as histories of one item each."""
     begin = np.arange(len(items), dtype=np.int64)
     return history_sentences(
-        store, items, begin, begin + 1, max_items=max_items, max_tokens=max_tokens
+        store,
+        items,
+        begin,
+        begin + 1,
+        max_items=max_items,
+        max_tokens=max_tokens,
+        item_tokens=item_tokens,
     )
 
 

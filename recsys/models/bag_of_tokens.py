@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy import sparse
 from torch import Tensor
 
@@ -13,7 +12,8 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.errors import ArtifactError
 from recsys.models.contract import CountingModel
-from recsys.models.votes import count_votes, csr_tensors, fill_up, popularity_fill
+from recsys.models.token_bags import bag_products, history_bags
+from recsys.models.votes import csr_tensors, fill_up, popularity_fill
 
 
 class BagOfTokens(CountingModel):
@@ -56,17 +56,8 @@ class BagOfTokens(CountingModel):
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return the products, or the fill, float32 [B, C]."""
-        recent = batch.recent(self.max_length)  # [B, H]
-        weight = self.decay ** torch.arange(self.max_length, device=recent.device)  # [H]
-        matrix = (self.indptr, self.indices, self.weights)
+        bags = (self.indptr, self.indices, self.weights)
         size = int(self.indices.max()) + 1 if len(self.indices) else 1
-        tokens = torch.arange(size, device=recent.device)
-        query = count_votes(recent, weight, matrix, tokens, size)  # [B, tokens]
-        row = torch.repeat_interleave(self.indptr.diff())  # [nnz]
-        where = torch.stack([row, self.indices.long()])
-        shape = (self.n_items + 1, size)
-        bags = torch.sparse_coo_tensor(
-            where, self.weights, shape, is_coalesced=True, check_invariants=False
-        )
-        scores = fill_up(torch.sparse.mm(bags, query.T).T, self.fill)  # [B, V + 1]
+        query = history_bags(batch.recent(self.max_length), self.decay, bags, size)  # [B, tokens]
+        scores = fill_up(bag_products(query, bags), self.fill)  # [B, V + 1]
         return scores if items is None else scores[:, items]

@@ -129,6 +129,13 @@ class EncoderModel(Model):
         del batch, count
         return None
 
+    def beyond_of_bags(self, batch: SequenceBatch, bags: Tensor) -> Tensor:
+        """Return what is beyond the product for items outside the catalogue, float [B, M], by their words.
+
+        Only for models that give new items words; `bags` is sparse float [M, tokens].
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read words")
+
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return `encode_sequences(batch) @ encode_items(items).T` and what is beyond, float [B, C]."""
         product = self.encode_sequences(batch) @ self.encode_items(items).T

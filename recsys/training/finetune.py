@@ -13,6 +13,7 @@ Items without a training event are no negatives: nothing may be learned about th
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import replace
 
@@ -34,6 +35,8 @@ from recsys.training.fit import HISTORY, WEIGHTS, FitPlan, rank_validation, trai
 from recsys.training.module import TrainingModule
 from recsys.training.objective import Objective
 from recsys.training.popularity_query import popularity_query
+
+logger = logging.getLogger(__name__)
 
 
 class NewestPlacePrediction(Objective):
@@ -94,9 +97,10 @@ def finetune(model: Recformer, plan: FitPlan) -> list[EpochRow]:
     counts = plan.data.item_counts()
     stages, rows = model.config.stages, list[EpochRow]()
     if stages != "two":
-        model.refresh_items()
+        encoded = model.refresh_items(plan.kept)
+        logger.info("%d of %d texts encoded", encoded, model.sentences.n_texts)
     if stages == "none":
-        rows = [_unlearned(model, plan)]
+        rows = [_unlearned(model, plan, encoded)]
     reached = float("-inf")
     for stage in (1, 2) if stages == "two" else (2,) if stages == "second" else ():
         found, reached = _stage(model, plan, counts, stage, rows, reached)
@@ -178,11 +182,16 @@ def loss_config(model: Recformer) -> LossConfig:
     return loss.model_copy(update={"temperature": model.config.temperature})
 
 
-def _unlearned(model: Recformer, plan: FitPlan) -> EpochRow:
-    """Return the record of a model that does not learn: how good it is as it comes."""
+def _unlearned(model: Recformer, plan: FitPlan, encoded: int) -> EpochRow:
+    """Return the record of a model that does not learn: how good it is as it comes, what was encoded."""
     began = time.perf_counter()
     found = {} if plan.validation is None else rank_validation(model, plan)
-    row = {"epoch": 0.0, **found, "seconds": time.perf_counter() - began}
+    row = {
+        "epoch": 0.0,
+        "texts_encoded": float(encoded),
+        **found,
+        "seconds": time.perf_counter() - began,
+    }
     if plan.on_epoch is not None:
         plan.on_epoch(row)
     return row

@@ -72,6 +72,8 @@ class FitPlan:
         epochs: train so many, by the learning rates of the configured ones; all of them by default.
         trainer: further arguments of the Lightning Trainer (strategy, plugins, devices, ...).
         stage_epochs: the epochs of each stage of a training in stages, as `epochs` for one.
+        kept: where vectors of texts are kept for other runs, by the encoder's weights and a text's hash;
+            for models that encode texts by weights that do not learn.
         rank, world_size: this process among those that train together, each on its own windows; but
             for what is random, their result is that of one process with `world_size` times the batch.
     """
@@ -90,6 +92,7 @@ class FitPlan:
     statistics: TrainingStatistics | None = None
     users: Bools | None = None
     stage_epochs: tuple[int, int] | None = None
+    kept: Path | None = None
 
 
 def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:

@@ -67,8 +67,7 @@ class PairContrast(Objective):
         config, device = self.config, model.default_query.device
         items = batch.targets.flatten()[batch.last].cpu().numpy()
         a = model.histories(batch, batch.last.cpu().numpy()).to(device)
-        limits = {"max_items": config.encoder.max_items, "max_tokens": config.encoder.max_tokens}
-        b = item_sentences(model.sentences, items, **limits).to(device)
+        b = item_sentences(model.sentences, items, **config.encoder.limits).to(device)
         # Items with the same text have the same vector, and cannot compete.
         texts = torch.from_numpy(np.asarray(model.sentences.rows)[items].astype(np.int64))
         encoder, cached = model.encoder, config.cached

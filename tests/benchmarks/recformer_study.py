@@ -1,12 +1,15 @@
 """Recformer on data that its pre-training never saw, cell by cell.
 
 A cell is a model, a share of the users to learn from, and a seed: `recsys run` up to the evaluation,
-with that model alone of configs/recformer_scientific.yaml or recformer_zero_shot.yaml. Its stages are
+with that model alone of the target's configuration (`TARGETS`). Its stages are
 cached by content and resumable, so a study that is interrupted, or asked for more, does only what is
 missing; the pre-training itself is the first thing that is made, where it is missing. After every cell
 its figures are stored, and all models are compared by user with paired tests.
 
     RECSYS_DATA_DIR=... python tests/benchmarks/recformer_study.py --hours 2
+    python tests/benchmarks/recformer_study.py --target movielens --hours 1
+
+The pre-training for MovieLens leaves it out. Every target has a folder of results of its own.
 """
 
 from __future__ import annotations
@@ -42,9 +45,9 @@ from recsys.evaluation.targets_file import read_targets, targets_path
 from recsys.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "recformer"
+RESULTS = Path(__file__).parent / "results"
 CONFIGS = ROOT / "configs"
-FLOORS = ("pop", "markov", "bag_of_tokens")
+FLOORS = ("pop", "markov", "bag_of_tokens", "minilm")
 SHARES = (0.1, 0.05, 0.01, 1.0)
 LEARNED = ("recformer", "scratch", "sasrec")
 STAGES = ("prepare", "features", "train", "evaluate")
@@ -53,6 +56,42 @@ METRICS = (("hr", 10), ("ndcg", 10), ("mrr", None))
 PERMUTATIONS = 10_000
 
 Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A data set that the pre-training has not seen.
+
+    Attributes:
+        tuned, zero_shot: configurations of models that learn, and of Recformer that does not.
+        name: of the experiments, below which their stages lie.
+        results: folder of its figures.
+        pretraining: settings of configs/recformer_pretrain.yaml.
+    """
+
+    tuned: str
+    zero_shot: str
+    name: str
+    results: Path
+    pretraining: tuple[str, ...] = ()
+
+
+WITHOUT_MOVIELENS = ("configs/beauty.yaml", "configs/toys.yaml", "configs/online_retail.yaml")
+TARGETS = {
+    "scientific": Target(
+        "recformer_scientific", "recformer_zero_shot", "recformer_study", RESULTS / "recformer"
+    ),
+    "movielens": Target(
+        "recformer_movielens",
+        "recformer_movielens",
+        "recformer_study_movielens",
+        RESULTS / "recformer_movielens",
+        (
+            "name=recformer_pretrain_without_movielens",
+            f"domains=[{', '.join(WITHOUT_MOVIELENS)}]",
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -68,20 +107,22 @@ class Cell:
         """Name of its file of figures."""
         return f"{self.model}.{self.users:g}.{self.seed}.json"
 
-    def config(self, work: Path, pretrained: Path) -> ExperimentConfig:
+    def config(self, target: Target, work: Path, pretrained: Path) -> ExperimentConfig:
         """Return its experiment: one model of a configuration, with these pre-trained weights."""
         zero = self.model == "zero_shot"
-        stem = "recformer_zero_shot" if zero else "recformer_scientific"
+        stem = target.zero_shot if zero else target.tuned
         whole = load_config(CONFIGS / f"{stem}.yaml", [f"text.tokenizer={pretrained}"])
         model: Any = whole.models["recformer" if zero else self.model]
         if getattr(model, "pretrained", None) is not None:
             model = model.model_copy(update={"pretrained": pretrained})
+        if zero:
+            model = model.model_copy(update={"stages": "none"})
         if hasattr(model, "training") and not zero:
             training = model.training.model_copy(update={"users": self.users})
             model = model.model_copy(update={"training": training})
         return whole.model_copy(
             update={
-                "name": "recformer_study",
+                "name": target.name,
                 "seed": self.seed,
                 "output": work,
                 "models": {self.model: model},
@@ -104,9 +145,11 @@ def cells(seeds: Iterable[int]) -> list[Cell]:
     return list(dict.fromkeys(found))
 
 
-def run(cell: Cell, work: Path, pretrained: Path, results: Path, console: Console) -> None:
+def run(
+    cell: Cell, target: Target, work: Path, pretrained: Path, results: Path, console: Console
+) -> None:
     """Run one cell's stages, those that are up to date excepted, and store its figures."""
-    config = cell.config(work, pretrained)
+    config = cell.config(target, work, pretrained)
     began = time.monotonic()
     done = run_steps(config, [step for stage in STAGES for step in plan(config, stage)], console)
     report = finished_report(config)
@@ -178,18 +221,21 @@ def compare(results: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Run what is asked for, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=sorted(TARGETS), default="scientific")
     parser.add_argument("--models", default=None, help="only these, with commas between")
     parser.add_argument("--seeds", default="0", help="with commas between")
     parser.add_argument("--hours", type=float, default=None, help="begin no cell after this")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--pretrained", type=Path, default=None, help="a finished one, elsewhere")
     parser.add_argument("--pretrain", nargs="*", default=[], help="KEY=VALUE of the pre-training")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=None, help="else that of the target")
     options = parser.parse_args()
+    target = TARGETS[options.target]
+    results: Path = options.output or target.results
     console, began, work = Console(), time.monotonic(), options.work.absolute()
-    pretrained = options.pretrained
+    pretrained, chosen = options.pretrained, [*target.pretraining, *options.pretrain]
     if pretrained is None:
-        settings = [f"output={work}", "tracking.enabled=false", *options.pretrain]
+        settings = [f"output={work}", "tracking.enabled=false", *chosen]
         config = load_pretrain_config(CONFIGS / "recformer_pretrain.yaml", settings)
         pretrained = pretrain(config, console)
     wanted = None if options.models is None else options.models.split(",")
@@ -203,17 +249,18 @@ def main() -> None:
             console.print(f"the time is over; {len(asked) - number + 1} cells are left")
             break
         console.rule(f"{number}/{len(asked)} {cell.model} {cell.users:g} seed {cell.seed}")
-        run(cell, work, pretrained.absolute(), options.output, console)
+        run(cell, target, work, pretrained.absolute(), results, console)
         history = json.loads((pretrained / "history.json").read_text())
         summary = {
-            "comparisons": compare(options.output),
-            "pretraining": {**history, "settings": options.pretrain},
+            "target": options.target,
+            "comparisons": compare(results),
+            "pretraining": {**history, "settings": chosen},
             "date": now(),
-            "command": "python tests/benchmarks/recformer_study.py",
+            "command": f"python tests/benchmarks/recformer_study.py --target {options.target}",
             "versions": {package: version(package) for package in PACKAGES},
             "machine": machine(),
         }
-        (options.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        (results / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
 if __name__ == "__main__":

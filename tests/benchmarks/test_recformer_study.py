@@ -6,35 +6,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recformer_study import FLOORS, LEARNED, SHARES, Cell, cells, compare
+from recformer_study import (
+    CONFIGS,
+    FLOORS,
+    LEARNED,
+    SHARES,
+    TARGETS,
+    Cell,
+    cells,
+    compare,
+)
 
-from recsys.config import RecformerConfig, SASRecConfig
+from recsys.config import RecformerConfig, SASRecConfig, load_config, load_pretrain_config
 
 
 def test_the_most_informative_cells_come_first() -> None:
     found = cells([0, 1])
     assert len(found) == len(set(found))
-    assert [c.model for c in found[:5]] == ["zero_shot", *FLOORS, "sasrec"]
+    assert [c.model for c in found[: 2 + len(FLOORS)]] == ["zero_shot", *FLOORS, "sasrec"]
     assert [c.seed for c in found] == sorted(c.seed for c in found)
     assert {(c.model, c.users) for c in found if c.seed == 1} == {
         (model, share) for model in LEARNED for share in SHARES
     }
 
 
-def test_a_cell_is_one_model_at_a_share_of_the_users(tmp_path: Path) -> None:
-    weights = tmp_path / "pretrained"
-    config = Cell("recformer", 0.1, 2).config(tmp_path, weights)
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_cell_is_one_model_at_a_share_of_the_users(tmp_path: Path, name: str) -> None:
+    weights, target = tmp_path / "pretrained", TARGETS[name]
+    config = Cell("recformer", 0.1, 2).config(target, tmp_path, weights)
     [model] = config.models.values()
     assert isinstance(model, RecformerConfig)
     assert (model.training.users, model.stages, model.pretrained) == (0.1, "two", weights)
     assert (config.seed, config.text.tokenizer) == (2, str(weights))
-    [scratch] = Cell("scratch", 0.1, 2).config(tmp_path, weights).models.values()
+    [scratch] = Cell("scratch", 0.1, 2).config(target, tmp_path, weights).models.values()
     assert isinstance(scratch, RecformerConfig) and scratch.pretrained is None
-    assert scratch.encoder == model.encoder
-    [zero] = Cell("zero_shot", 0.0, 0).config(tmp_path, weights).models.values()
+    assert (scratch.encoder, scratch.lexical) == (model.encoder, model.lexical)
+    [zero] = Cell("zero_shot", 0.0, 0).config(target, tmp_path, weights).models.values()
     assert isinstance(zero, RecformerConfig) and zero.stages == "none"
-    [sasrec] = Cell("sasrec", 0.01, 0).config(tmp_path, weights).models.values()
+    [sasrec] = Cell("sasrec", 0.01, 0).config(target, tmp_path, weights).models.values()
     assert isinstance(sasrec, SASRecConfig) and sasrec.training.users == 0.01
+    for floor in FLOORS:
+        assert list(Cell(floor, 1.0, 0).config(target, tmp_path, weights).models) == [floor]
+
+
+def test_a_target_is_none_of_its_pretrainings_domains_and_has_results_of_its_own() -> None:
+    for target in TARGETS.values():
+        pretraining = load_pretrain_config(
+            CONFIGS / "recformer_pretrain.yaml", list(target.pretraining)
+        )
+        learned = [load_config(CONFIGS.parent / path).data for path in pretraining.domains]
+        assert len(learned) >= 3
+        assert load_config(CONFIGS / f"{target.tuned}.yaml").data not in learned
+        assert load_config(CONFIGS / f"{target.zero_shot}.yaml").data not in learned
+    for field in ("name", "results"):
+        assert len({getattr(target, field) for target in TARGETS.values()}) == len(TARGETS)
 
 
 def test_models_are_compared_by_user_at_the_same_share_and_seed(tmp_path: Path) -> None:

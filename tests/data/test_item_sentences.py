@@ -96,6 +96,13 @@ def test_an_item_is_a_history_of_itself(store: TokenStore) -> None:
     assert batch.ids[1].tolist() == batch.ids[3].tolist() == [0, *RED_LAMP[:4]]
 
 
+def test_of_every_item_the_first_tokens_are_read(store: TokenStore) -> None:
+    limits = {"max_items": 50, "max_tokens": 9, "item_tokens": 3}
+    batch = history_sentences(store, np.array([1, 2]), np.array([0]), np.array([2]), **limits)
+    assert batch.ids[0].tolist() == [0, *BLUE_CHAIR[:3], *RED_LAMP[:3]]
+    assert item_sentences(store, np.array([1]), **limits).ids[0].tolist() == [0, *RED_LAMP[:3]]
+
+
 def test_random_histories_equal_a_plain_loop(store: TokenStore) -> None:
     rng = np.random.default_rng(3)
     texts = [[], RED_LAMP, BLUE_CHAIR, [], RED_LAMP]

@@ -23,6 +23,7 @@ from recsys.config import (
     UniRecConfig,
     VotesConfig,
 )
+from recsys.config.recformer import LexicalConfig
 from recsys.config.sets import ReadProcessConfig, SetTransformerConfig, SIFConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
@@ -84,6 +85,10 @@ CONFIGS: dict[str, ModelConfig] = {
     "set_read_process": SetModelConfig(max_length=7, encoder=ReadProcessConfig(width=8)),
     "recformer": RecformerConfig(
         encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7)
+    ),
+    "recformer_lexical": RecformerConfig(
+        encoder=TextEncoderConfig(width=8, heads=2, inner=8, blocks=1, max_tokens=24, max_items=7),
+        lexical=LexicalConfig(history=5),
     ),
 }
 HISTORIES = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [], [7], [30, 1, 2], [8, 8, 8]]

@@ -37,7 +37,7 @@ from recsys.data.sequences import SequenceStore, Split, TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, ConfigError
-from recsys.manifest import read_manifest
+from recsys.manifest import read_manifest, write_manifest
 from recsys.models.recformer.model import Recformer
 
 ENCODER = {
@@ -71,7 +71,10 @@ def pretraining(domains: list[str], tmp_path: Path) -> Path:
 
 
 def experiment(pretrained: Path, write_config: Callable[..., Path]) -> Path:
-    recformer = {"kind": "recformer", "encoder": ENCODER, "pretrained": str(pretrained)}
+    recformer = {
+        "kind": "recformer", "encoder": ENCODER, "pretrained": str(pretrained),
+        "lexical": {"history": 6},
+    }  # fmt: skip
     return write_config(
         name="third",
         models={
@@ -175,6 +178,35 @@ def test_an_encoder_of_two_domains_ranks_a_third(
     )
     items = json.loads(done.stdout.splitlines()[-1])
     assert len(set(items)) == 5 and not {"i03", "i04"} & set(items)
+    assert bundle.index.rescored is not None and bundle.index.rescored["recall"] == 1.0
+    only_what_changed_is_encoded(third, tiny_items)
+
+
+def only_what_changed_is_encoded(config: ExperimentConfig, items: pl.DataFrame) -> None:
+    """Two items get other texts and one of them another item's: of 24 texts one is encoded again."""
+
+    def encoded(refit: bool = False) -> float:
+        found = read_manifest(train(config, "zero_shot", refit=refit))["metrics"]
+        return float(found["texts_encoded"])
+
+    assert (encoded(), encoded(refit=True)) == (26.0, 0.0)  # the empty text is one
+    title = pl.Series(
+        "title", [*items["title"][:5], "Another title", "Title of i00", *items["title"][7:]]
+    )
+    category = pl.Series("category", [*items["category"][:6], "even", *items["category"][7:]])
+    path = config.workspace / "prepared" / "items.parquet"
+    pl.read_parquet(path).with_columns(title, category).write_parquet(path)
+    for stage in ("prepared", "features"):
+        before = read_manifest(config.workspace / stage)
+        write_manifest(config.workspace / stage, {**before, "key": f"another {stage}"})
+    sentences = read_manifest(build_sentences(config))["rows"]["main"]
+    assert (sentences["texts"], sentences["texts_reused"]) == (24, 23)
+    assert encoded() == 1.0
+    model = open_run(config, "zero_shot", "main").model
+    assert isinstance(model, Recformer)
+    whole = model.item_vectors.clone()
+    assert model.refresh_items() == 25
+    torch.testing.assert_close(model.item_vectors, whole, atol=1e-6, rtol=0)
 
 
 def test_weights_that_are_not_there_are_missed_before_anything_is_trained(

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from live_client import live
-from text_bundle import frozen_bundle, learned_bundle, titled, written
+from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled, written
 
 from features.text_map import save_map
 from features.text_tower import TextTower, write_tower
 from recsys.config import TextConfig
+from recsys.config.recformer import LexicalConfig
+from recsys.data.batches import batch_from_lists
 from recsys.errors import ArtifactError
 
 pytest.importorskip("tokenizers")
@@ -53,6 +56,33 @@ def test_a_learned_map_of_texts_places_it_too(tmp_path: Path) -> None:
             row["item_id"]: row["score"] for row in endpoint.ask(history=["i05"], k=41)["items"]
         }
         assert scores["new"] == pytest.approx(scores["i10"], rel=1e-4)
+
+
+def test_an_item_is_ranked_by_its_own_words_where_the_model_compares_words(tmp_path: Path) -> None:
+    """Two words weigh more than all that the encoder sees: an item of a known text scores as that does."""
+    bundle = recformer_bundle(tmp_path, LexicalConfig(weight=30.0))
+    history, title = ["i05", "i12"], titled()["title"][16]
+    with live(bundle, tmp_path / "state") as endpoint:
+        assert endpoint.add("twin", attributes={"title": title})["placed_by"] == "text"
+        endpoint.add("shout", attributes={"title": titled()["title"][11].upper()})
+        endpoint.add("mixed", attributes={"title": "coral attic unheard"})
+        rows = endpoint.ask(history=history, k=43)["items"]
+        model = endpoint.service.model.recommender.bundle.model
+        lists = endpoint.client.post(
+            "/v1/playlists/continue", json={"history": history, "steps": 1}
+        ).json()["lists"]
+    with live(bundle, tmp_path / "state") as endpoint:  # the same after a restart
+        assert endpoint.ask(history=history, k=43)["items"] == rows
+    scores = {row["item_id"]: row["score"] for row in rows}
+    assert scores["twin"] == pytest.approx(scores["i17"], rel=1e-5)
+    assert rows[0]["item_id"] == "shout", "nothing is more like i12 than its own text"
+    assert lists[0]["items"][0]["item_id"] == "shout"
+    batch = batch_from_lists([[5, 12]], None, model.max_length)
+    with torch.inference_mode():
+        whole = model.score(batch)[0]
+        [short] = model.lifted(batch, 5)
+    assert scores["mixed"] == pytest.approx(float(whole[43]), rel=1e-5)
+    assert 42 in short.tolist() and len(short) == 5
 
 
 def test_what_the_tower_says_of_the_catalogue_is_what_was_trained_on(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from recsys.config import (
     TextItems,
     TextVectorsConfig,
 )
+from recsys.config.recformer import LexicalConfig
 from recsys.data.sequences import TrainingData
 from recsys.models import build_model
 from recsys.models.item_table import read_texts
@@ -79,12 +80,12 @@ def learned_bundle(root: Path) -> Path:
     return make_bundle(root / "bundles", config, model=model.eval(), items=titled(), text=text)
 
 
-def recformer_bundle(root: Path) -> Path:
+def recformer_bundle(root: Path, lexical: LexicalConfig | None = None) -> Path:
     """A Recformer, which reads the sentences themselves."""
     _, data = written(root)
     assert data.sentences is not None
     shape = TextEncoderConfig(width=16, heads=2, inner=24, max_tokens=32, max_items=6)
-    config = RecformerConfig(encoder=shape)
+    config = RecformerConfig(encoder=shape, lexical=lexical)
     torch.manual_seed(0)
     model = Recformer(config, N_ITEMS).eval()
     model.set_sentences(data.sentences)

@@ -1,6 +1,6 @@
 """Recformer: items are sentences of their attributes, histories are sequences of these sentences.
 
-    score(i) = cos(user encoder(history), item encoder(item i))
+    score(i) = cos(user encoder(history), item encoder(item i)) [+ lexical(i)]
 
 Source: Li et al. 2023 (arXiv 2305.13731). Both encoders begin as the same one. Training changes the user
 encoder, against item vectors that stand still for an epoch; the item encoder is what made them. It is kept
@@ -9,7 +9,8 @@ encoder, against item vectors that stand still for an epoch; the item encoder is
 The state is tensors alone: the encoders, the vectors of all items, and their sentences as tokens, so
 that a loaded model encodes histories without the data it is from. A catalogue's sentences are set by
 `set_sentences`, which also sizes the table of words. Differences from the paper: see `encoder.py`; a
-history is never empty here (nobody's has `default_query`).
+history is never empty here (nobody's has `default_query`); shared words may score beside the encoders
+(`lexical.py`).
 
 Shapes: B sequences, N items, D width.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,9 +27,11 @@ import torch
 from torch import Tensor
 
 from recsys.config import RecformerConfig
+from recsys.data.batches import SequenceBatch
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
 from recsys.models.recformer.encoder import TextEncoder
+from recsys.models.recformer.lexical import Bag, LexicalTerm
 from recsys.models.recformer.ranker import SentenceRanker, item_vectors
 
 SENTENCES: Final = "sentences."
@@ -45,17 +49,31 @@ class Recformer(SentenceRanker):
         self.temperature = config.temperature
         self.item_encoder = TextEncoder(config.encoder, vocabulary=1).requires_grad_(False)
         self.register_buffer("item_vectors", torch.zeros(n_items + 1, self.width))
+        self.lexical: LexicalTerm | None = None
+        if config.lexical is not None:
+            self.lexical = LexicalTerm(config.lexical)
+            self.max_length = max(self.max_length, config.lexical.history)
+        self.is_inner_product = self.lexical is None
 
     def set_sentences(self, sentences: TokenStore) -> None:
         """Give the model its catalogue; the encoders' word tables are drawn anew if they do not fit."""
         super().set_sentences(sentences)
         self.item_encoder.resize(sentences.vocabulary_size)
         self.item_encoder.requires_grad_(False)
+        if self.lexical is not None:
+            self.lexical.set_sentences(sentences)
 
-    def refresh_items(self) -> None:
-        """Make the user encoder of this moment the item encoder, and encode all items by it."""
+    def refresh_items(self, kept: Path | None = None) -> int:
+        """Make the user encoder of this moment the item encoder, encode all items, return how many texts.
+
+        Args:
+            kept: a file of vectors, see `kept_text_vectors`: what it has of the same weights is taken
+                from it, and it is brought up to date.
+        """
         self.item_encoder.load_state_dict(self.encoder.state_dict())
-        self.item_vectors.copy_(self.vectors_of(self.sentences))
+        found, encoded = item_vectors(self.item_encoder, self.sentences, kept)
+        self.item_vectors.copy_(found)
+        return encoded
 
     def vectors_of(self, sentences: TokenStore) -> Tensor:
         """Return the vectors of items given as sentences, float [M + 1, D]; row 0 (PAD) is zero.
@@ -66,11 +84,46 @@ class Recformer(SentenceRanker):
             ArtifactError: the sentences are of another tokenizer.
         """
         self._check_tokenizer(sentences)
-        return item_vectors(self.item_encoder, sentences)
+        return item_vectors(self.item_encoder, sentences)[0]
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return item vectors, float [C, D]."""
         return self.item_vectors.clone() if items is None else self.item_vectors[items]
+
+    def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return the lexical term, float [B, C]; see `EncoderModel.beyond_product`."""
+        if self.lexical is None:
+            return super().beyond_product(batch, items)
+        return self.lexical.bonus(batch, items)
+
+    def lifted(self, batch: SequenceBatch, count: int) -> Tensor | None:
+        """See `EncoderModel.lifted`: the items that share most words with the history."""
+        return None if self.lexical is None else self.lexical.candidates(batch, count)
+
+    def bag_of(self, sentences: TokenStore) -> Bag:
+        """Return the words of a new item, by which it is ranked as the catalogue's items are.
+
+        Without a lexical term they are none.
+
+        Raises:
+            ArtifactError: the sentences are of another tokenizer.
+        """
+        self._check_tokenizer(sentences)
+        return () if self.lexical is None else self.lexical.bag_of(sentences)
+
+    def beyond_of_bags(self, batch: SequenceBatch, bags: Tensor) -> Tensor:
+        """Return the lexical term of new items with these words, float [B, M].
+
+        Args:
+            batch: the histories.
+            bags: sparse float [M, T], see `bag_of`; T may end with the last token that any of them has.
+        """
+        assert self.lexical is not None
+        queries = self.lexical.queries(batch)[
+            :, : bags.shape[1]
+        ]  # tokens behind them weigh nothing
+        term: Tensor = torch.sparse.mm(bags, queries.T).T  # [B, M]
+        return term
 
     def encode_histories(
         self, histories: Sequence[Sequence[int]], more: TokenStore | None = None

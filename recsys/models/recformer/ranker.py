@@ -7,6 +7,7 @@ Shapes: B sequences, N items, D width, R rows, L places.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError
 from recsys.models.contract import EncoderModel
 from recsys.models.recformer.encoder import TextEncoder
-from recsys.models.recformer.text_vectors import text_vectors
+from recsys.models.recformer.text_vectors import kept_text_vectors, text_vectors
 
 
 class SentenceRanker(EncoderModel):
@@ -64,7 +65,7 @@ class SentenceRanker(EncoderModel):
 
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return item vectors of unit length, float [C, D], that of PAD zero; without gradients."""
-        vectors = item_vectors(self.encoder, self.sentences)
+        vectors, _ = item_vectors(self.encoder, self.sentences)
         return vectors if items is None else vectors[items]
 
     def encode_sequences(self, batch: SequenceBatch) -> Tensor:
@@ -101,20 +102,26 @@ class SentenceRanker(EncoderModel):
     def _histories(
         self, sentences: TokenStore, items: np.ndarray[Any, Any], begin: Int64, end: Int64
     ) -> SentenceBatch:
-        config = self.encoder.config
-        return history_sentences(
-            sentences, items, begin, end, max_items=config.max_items, max_tokens=config.max_tokens
-        )
+        return history_sentences(sentences, items, begin, end, **self.encoder.config.limits)
 
     def _encode(self, sentences: SentenceBatch) -> Tensor:
         vectors = self.encoder.encode(sentences.to(self.default_query.device))
         return F.normalize(vectors.float(), dim=-1)
 
 
-def item_vectors(encoder: TextEncoder, sentences: TokenStore) -> Tensor:
-    """Return the unit vectors of a store's items, float32 [N + 1, D]; row 0 (PAD) is zero."""
-    vectors = text_vectors(encoder, sentences)  # [R, D]
+def item_vectors(
+    encoder: TextEncoder, sentences: TokenStore, kept: Path | None = None
+) -> tuple[Tensor, int]:
+    """Return the unit vectors of a store's items, float32 [N + 1, D], and how many texts were encoded.
+
+    Row 0 (PAD) is zero. With a file of `kept` vectors only texts that it has not are encoded.
+    """
+    if kept is None:
+        vectors, encoded = text_vectors(encoder, sentences), sentences.n_texts  # [R, D]
+    else:
+        array, encoded = kept_text_vectors(encoder, sentences, kept)
+        vectors = torch.from_numpy(array).to(encoder.words.weight.device)
     rows = torch.from_numpy(np.array(sentences.rows, dtype=np.int64)).to(vectors.device)
     found = vectors[rows]  # [N + 1, D]
     found[0] = 0.0
-    return found
+    return found, encoded

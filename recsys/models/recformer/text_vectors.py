@@ -10,6 +10,7 @@ Shapes: R texts, D width.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +62,7 @@ def encoded_blocks(
     order = texts[np.argsort(lengths, kind="stable")]
     for at in range(0, len(order), BLOCK):
         some = order[at : at + BLOCK]
-        batch = item_sentences(
-            every, some, max_items=config.max_items, max_tokens=config.max_tokens
-        )
+        batch = item_sentences(every, some, **config.limits)
         yield some, F.normalize(encoder.encode(batch.to(device)).float(), dim=-1)
     encoder.train(was_training)
 
@@ -130,7 +129,9 @@ def _read(file: Path, weights: str, width: int) -> tuple[npt.NDArray[np.uint64],
 
 def _write(file: Path, weights: str, hashes: npt.NDArray[np.uint64], vectors: Float32) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}")
+    aside = file.with_name(
+        f".{file.name}.{os.getpid()}"
+    )  # processes that train together all write it
     tensors = {
         "hashes": torch.from_numpy(hashes.view(np.int64).copy()),
         "vectors": torch.from_numpy(vectors),

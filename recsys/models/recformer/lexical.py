@@ -1,0 +1,86 @@
+"""What the words of texts say beside an encoder: how like an item's bag of tokens is to the history's.
+
+    lexical(i) = weight cos(sum_d decay^(d - 1) w_(s_d), w_i)
+
+for the newest events s_1, s_2, ... and the unit bags w of `recsys.data.bags`. An encoder of few dozen
+numbers finds what goes together, but not the rare word (a model's name, a size) that two texts share; a
+bag finds that and nothing else. Its idf is counted on the texts of the catalogue: nothing here comes from
+an event, so a catalogue that nobody has bought from has it, too. The bags are made of the sentences
+that the model holds, so they are no part of its state.
+
+Shapes: B sequences, V items, M new items, T tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.config.recformer import LexicalConfig
+from recsys.data.bags import inverse_frequency, token_counts, weighted_bags
+from recsys.data.batches import SequenceBatch
+from recsys.data.token_store import TokenStore
+from recsys.models.token_bags import bag_products, history_bags
+from recsys.models.votes import Csr, csr_tensors
+
+Bag = tuple[tuple[int, float], ...]
+"""Tokens and their weights."""
+
+
+class LexicalTerm(nn.Module):
+    """The bags of a catalogue, and their cosines with those of histories."""
+
+    indptr: Tensor  # int64 [V + 2]
+    indices: Tensor  # int32 [nnz], tokens
+    weights: Tensor  # float32 [nnz]
+
+    def __init__(self, config: LexicalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.idf = np.zeros(0, dtype=np.float32)
+        self._keep(sparse.csr_array((1, 1)))
+
+    def set_sentences(self, sentences: TokenStore) -> None:
+        """Weigh the tokens of every item's sentence by how rare they are among these."""
+        counts = token_counts(sentences)
+        self.idf = inverse_frequency(counts, np.asarray(sentences.rows) > 0)
+        self._keep(sparse.csr_array(weighted_bags(counts, self.idf)))
+
+    def _keep(self, bags: sparse.csr_array) -> None:
+        device = self.indptr.device if hasattr(self, "indptr") else None
+        tensors = csr_tensors(bags)
+        for name, tensor in zip(("indptr", "indices", "weights"), tensors, strict=True):
+            self.register_buffer(name, tensor.to(device), persistent=False)
+
+    @property
+    def bags(self) -> Csr:
+        """One row an item, that of PAD empty."""
+        return self.indptr, self.indices, self.weights
+
+    def bag_of(self, sentences: TokenStore) -> Bag:
+        """Return the bag of item 1 of a store, weighted as the catalogue's are."""
+        row = weighted_bags(token_counts(sentences)[1:2], self.idf)
+        return tuple(zip(row.indices.tolist(), row.data.tolist(), strict=True))
+
+    def queries(self, batch: SequenceBatch) -> Tensor:
+        """Return the histories' unit bags times the weight, float32 [B, T]; 0 for an empty one."""
+        config = self.config
+        recent = batch.recent(config.history)
+        found = history_bags(recent, config.decay, self.bags, max(1, len(self.idf)))
+        return config.weight * F.normalize(found, dim=1)
+
+    def bonus(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return the term, float32 [B, C], for items [C], or [B, C] row by row; of all by default."""
+        found = bag_products(self.queries(batch), self.bags)  # [B, V + 1]
+        if items is None:
+            return found
+        return found[:, items] if items.dim() == 1 else found.gather(1, items)
+
+    def candidates(self, batch: SequenceBatch, count: int) -> Tensor:
+        """Return the items of the largest term, int64 [B, count or fewer], 0 where it is 0."""
+        found = self.bonus(batch)
+        best = found.topk(min(count, found.shape[1]), dim=1)
+        return torch.where(best.values > 0, best.indices, 0)
