@@ -103,7 +103,7 @@ class TextPlaces:
         with torch.inference_mode():
             if hasattr(self.model, "encode_texts"):
                 texts = tower.vectors(items)  # [M, W]
-                says = texts.any(axis=1)
+                says = (texts != 0).any(axis=1)
                 found = self.model.encode_texts(torch.from_numpy(texts))
             else:
                 sentences = tower.sentences(items)  # item 0 is padding
@@ -111,7 +111,7 @@ class TextPlaces:
                 found = self.model.vectors_of(sentences)[1:] if says.any() else [None] * len(items)
         return [
             tuple(vector.tolist()) if some else None
-            for vector, some in zip(found, says.tolist(), strict=True)
+            for vector, some in zip(found, says, strict=True)
         ]
 
 
