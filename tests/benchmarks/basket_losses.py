@@ -1,9 +1,10 @@
 """The rest of a basket: does a loss of sets teach the same model more than the loss of the next line?
 
 The two learned models of configs/continuation_online_retail.yaml differ in their objective alone. They
-are trained in this process with the same seed, data and number of epochs (weights that are there are
-used again), and asked with the models that count for the hidden half of every test basket. Means by
-basket with bootstrap intervals; paired sign-flip tests with Holm's correction over all pairs.
+are trained in this process with the same seeds, data and number of epochs (weights that are there are
+used again), and asked with the models that count for the hidden half of every test basket. A basket's
+figure is its mean over the seeds; means by basket with bootstrap intervals; paired sign-flip tests with
+Holm's correction over all pairs. The means of each seed stand beside.
 
     python tests/benchmarks/basket_losses.py --work out/basket_losses
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/basket_losses"))
     parser.add_argument("--data", type=Path, default=Path("out"), help="the output directory")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0,1,2", help="with commas between")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -48,22 +49,23 @@ def main() -> None:
     torch.set_num_threads(1)
     from recsys.config import load_config
 
-    config = load_config(ROOT / CONFIG, [f"seed={options.seed}", f"output={options.data}"])
+    config = load_config(ROOT / CONFIG, [f"output={options.data}"])
+    seeds = [int(text) for text in options.seeds.split(",")]
     options.output.mkdir(parents=True, exist_ok=True)
     result = {
         "benchmark": "basket_losses",
         "date": now(),
-        "command": f"python tests/benchmarks/basket_losses.py --seed {options.seed} --split "
+        "command": f"python tests/benchmarks/basket_losses.py --seeds {options.seeds} --split "
         f"{options.split}",
         "config": CONFIG,
-        "seed": options.seed,
+        "seeds": seeds,
         "split": options.split,
-        **ask(config, options.work, options.split),
+        **ask(config, seeds, options.work, options.split),
         "models": {name: model.model_dump(mode="json") for name, model in config.models.items()},
         "versions": {package: version(package) for package in ("recsys", "torch", "numpy")},
         "machine": machine(),
     }
-    path = options.output / f"{options.split}-s{options.seed}.json"
+    path = options.output / f"{options.split}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     for name, figures in result["figures"].items():
         print(f"{name:<12}", figures)
@@ -71,7 +73,7 @@ def main() -> None:
         print(row)
 
 
-def ask(config: Any, work: Path, split_name: str) -> dict[str, Any]:
+def ask(config: Any, seeds: list[int], work: Path, split_name: str) -> dict[str, Any]:
     """Return figures and paired tests of all models on one split."""
     from recsys.data.sequences import SequenceStore, Split, TrainingData
     from recsys.evaluation.intervals import bootstrap, user_means
@@ -82,21 +84,33 @@ def ask(config: Any, work: Path, split_name: str) -> dict[str, Any]:
 
     store = SequenceStore.load(config.workspace / "features" / "sequences")
     split = Split.load(config.workspace / "prepared" / "splits" / "main")
-    data, means = TrainingData(store, split.train_end), {}
-    for name, settings in config.models.items():
-        torch.manual_seed(config.seed)
+    data = TrainingData(store, split.train_end)
+
+    def means_of(name: str, seed: int) -> Any:
+        """Return the metrics of every basket, float64 [baskets, metrics]."""
+        settings = config.models[name]
+        torch.manual_seed(seed)
         model = build_model(settings, store.n_items)
         if isinstance(model, CountingModel):
             model.fit(data)
         elif isinstance(model, EncoderModel):
-            train(model, settings, config, data, split.validation, work / f"{name}-s{config.seed}")
+            seeded = config.model_copy(update={"seed": seed})
+            train(model, settings, seeded, data, split.validation, work / f"{name}-s{seed}")
         ranked = rank_targets(
             model, store, split.targets(split_name), config.evaluation, list_length=1, name=name
         )
         values = [target_metric(ranked.ranks, ranked.offsets, key) for key in KEYS]
-        means[name] = user_means(np.stack(values, axis=1), ranked.user)[1]  # [baskets, metrics]
-        print(name, means[name].mean(axis=0).round(4), file=sys.stderr, flush=True)
-    rng = np.random.default_rng(config.seed)
+        found = user_means(np.stack(values, axis=1), ranked.user)[1]
+        print(name, seed, found.mean(axis=0).round(4), file=sys.stderr, flush=True)
+        return found
+
+    learned = [name for name, settings in config.models.items() if hasattr(settings, "training")]
+    every = {
+        name: [means_of(name, seed) for seed in (seeds if name in learned else seeds[:1])]
+        for name in config.models
+    }
+    means = {name: np.mean(found, axis=0) for name, found in every.items()}
+    rng = np.random.default_rng(seeds[0])
     figures, tests = {}, []
     for name, mine in means.items():
         low, high = bootstrap(mine, 2000, 0.95, rng)
@@ -117,7 +131,13 @@ def ask(config: Any, work: Path, split_name: str) -> dict[str, Any]:
                     "p_holm": round(float(adjusted), 5),
                 }
             )
-    return {"baskets": len(next(iter(means.values()))), "figures": figures, "tests": tests}
+    by_seed = {name: np.round(np.mean(every[name], axis=1), 4).tolist() for name in learned}
+    return {
+        "baskets": len(means[learned[0]]),
+        "figures": figures,
+        "by_seed": {"metrics": [called(key) for key in KEYS], **by_seed},
+        "tests": tests,
+    }
 
 
 def train(
