@@ -51,11 +51,21 @@ class Seq2SeqConfig(Section):
         if self.cell != "transformer" and self.bidirectional and self.hidden % 2:
             raise ValueError(f"hidden ({self.hidden}) must be even: half of it for each direction")
         training = self.training
-        for name, only in (("objective", "next_event"), ("repeats", "keep")):
-            if (found := getattr(training, name)) != only:
-                raise ValueError(
-                    f"training.{name} is {found}, but seq2seq writes whole lists; leave it at {only}"
-                )
+        if training.repeats != "keep":
+            raise ValueError(
+                f"training.repeats is {training.repeats}, but seq2seq writes whole lists; leave it at "
+                "keep"
+            )
+        if training.objective not in ("next_event", "rest_set"):
+            raise ValueError(
+                f"training.objective is {training.objective}, but seq2seq writes whole lists; use "
+                "next_event, or rest_set for what is left of a list as a set"
+            )
+        if training.objective == "rest_set" and self.task != "continue":
+            raise ValueError(
+                f"training.objective is rest_set, but task is {self.task}: only the rest of a list that "
+                "was cut can be a set; use task: continue"
+            )
         if training.recency_half_life is not None:
             raise ValueError(
                 "training.recency_half_life leaves out single targets, but seq2seq writes whole lists; "

@@ -40,7 +40,12 @@ from recsys.training.callbacks import (
     Validate,
     plain_state,
 )
-from recsys.training.list_objectives import ListWriting, PrefixPrediction, list_counts
+from recsys.training.list_objectives import (
+    ListWriting,
+    PrefixPrediction,
+    RestWriting,
+    list_counts,
+)
 from recsys.training.module import TrainingModule
 from recsys.training.objective import Objective, SetPrediction, TargetPrediction
 from recsys.training.popularity_query import popularity_query
@@ -158,12 +163,14 @@ def train_epochs(
 
 
 def _module(model: EncoderModel, plan: FitPlan, counts: Int64) -> TrainingModule:
+    # A writer is given lists in their order, and makes sets of what it has not written yet itself.
+    objective = "next_event" if isinstance(model, Seq2Seq) else plan.training.objective
     batches = TrainingBatches(
         plan.data,
         model.max_length,
         plan.training.batch_size,
         windows=plan.training.windows,
-        objective=plan.training.objective,
+        objective=objective,
         repeats=plan.training.repeats,
         recency_half_life=plan.training.recency_half_life,
         seed=plan.seed,
@@ -193,7 +200,12 @@ def build_objective(
     sizes = (item_counts, tokens_per_step)
     if training.objective in SET_OBJECTIVES:
         sets = build_set_loss(training.loss, *sizes)
-        return PrefixPrediction(sets) if isinstance(model, SetModel) else SetPrediction(sets)
+        match model:
+            case SetModel():
+                return PrefixPrediction(sets)
+            case Seq2Seq():
+                return RestWriting(sets)
+        return SetPrediction(sets)
     if isinstance(model, Seq2Seq):
         lists = list_counts(item_counts, int((plan.data.lengths > 0).sum()))
         return ListWriting(build_loss(training.loss, lists, tokens_per_step), model.task)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.batches import SequenceBatch
+from recsys.data.item_sets import ItemSets
 from recsys.data.sequences import Int64
 from recsys.losses import Loss, SetLoss
 from recsys.models.contract import EncoderModel
@@ -66,23 +67,80 @@ class ListWriting(Objective):
 
     def _rest(self, model: Seq2Seq, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same of what follows a random cut of each list."""
-        draw = torch.rand(len(items), generator=self._generator).to(items.device)
-        cut = (draw * lengths).long().minimum((lengths - 1).clamp(min=0))  # [B]
-        places = torch.arange(items.shape[1], device=items.device)
-        first = Windows(items.masked_fill(places >= cut[:, None], PAD), cut).newest(
-            model.max_length
-        )
-        where = places + cut[:, None]  # [B, L]
-        rest = items.gather(1, where.clamp(max=items.shape[1] - 1))
-        aims = rest.masked_fill(where >= lengths[:, None], PAD)
-        begun = newest(first.items, first.lengths)[:, None]
-        inputs = torch.cat([begun, aims[:, :-1]], 1)
-        return _written(model.write(first.items, first.lengths, inputs), aims)
+        return _written(*written_on(model, items, lengths, self._generator))
 
     def reseed(self, seed: int) -> None:
         """Restart the cuts and the negative sampler."""
         self._generator.manual_seed(seed)
         self.loss.reseed(seed)
+
+
+class RestWriting(Objective):
+    """A decoder writes the rest of lists, and every step asks for all that is left to write, as a set.
+
+        sum_{t > m} set_loss(query(y_m..y_{t-1}, z(y_1..y_m)), {y_t..y_L}),     m uniform on 0..L-1
+
+    averaged over the steps: `ListWriting`'s `continue` with a loss that does not ask which of the
+    remaining songs comes first. The cuts are drawn anew in every step.
+    """
+
+    def __init__(self, loss: SetLoss) -> None:
+        super().__init__()
+        self.loss = loss
+        self._generator = torch.Generator()
+
+    def forward(self, model: EncoderModel, batch: SequenceBatch, progress: float) -> Tensor:
+        """Return the mean loss over what is written."""
+        del progress
+        assert isinstance(model, Seq2Seq)
+        queries, aims = written_on(model, *whole_lists(batch), self._generator)
+        loss: Tensor = self.loss(queries[aims != PAD], remaining(aims), model.encode_items())
+        return loss
+
+    def reseed(self, seed: int) -> None:
+        """Restart the cuts and the negative sampler."""
+        self._generator.manual_seed(seed)
+        self.loss.reseed(seed)
+
+
+def written_on(
+    model: Seq2Seq, items: Tensor, lengths: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return `(queries float [B, T, D], aims int64 [B, T])` of what follows a random cut of each list.
+
+    Args:
+        model: which reads a list up to its cut and is told what comes before each step.
+        items: int64 [B, T], lists, 0 behind their ends.
+        lengths: int64 [B].
+        generator: of the cuts.
+    """
+    draw = torch.rand(len(items), generator=generator).to(items.device)
+    cut = (draw * lengths).long().minimum((lengths - 1).clamp(min=0))  # [B]
+    places = torch.arange(items.shape[1], device=items.device)
+    first = Windows(items.masked_fill(places >= cut[:, None], PAD), cut).newest(model.max_length)
+    where = places + cut[:, None]  # [B, T]
+    rest = items.gather(1, where.clamp(max=items.shape[1] - 1))
+    aims = rest.masked_fill(where >= lengths[:, None], PAD)
+    begun = newest(first.items, first.lengths)[:, None]
+    inputs = torch.cat([begun, aims[:, :-1]], 1)
+    return model.write(first.items, first.lengths, inputs), aims
+
+
+def remaining(aims: Tensor) -> ItemSets:
+    """Return the set of what is left at every step of lists int64 [B, T] (0 is none), list by list.
+
+    A song that is written twice is left until its last place.
+    """
+    real = aims != PAD
+    steps = torch.arange(aims.shape[1], device=aims.device)
+    later = steps[None, :] > steps[:, None]  # [T, T]
+    again = ((aims[:, :, None] == aims[:, None, :]) & later).any(2)  # [B, T]
+    left = (real & ~again)[:, None, :] & ~later.T & real[:, :, None]  # [B, step, member]
+    lists, _, members = left.nonzero(as_tuple=True)
+    sizes = left.sum(2)[real]
+    rows = torch.repeat_interleave(torch.arange(len(sizes), device=aims.device), sizes)
+    offsets = np.concatenate([[0], sizes.cumsum(0).cpu().numpy()]).astype(np.int64)
+    return ItemSets(aims[lists, members], rows, offsets)
 
 
 def whole_lists(batch: SequenceBatch) -> tuple[Tensor, Tensor]:

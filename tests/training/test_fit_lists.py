@@ -23,6 +23,7 @@ from recsys.models.playlists.seq2seq import Seq2Seq
 from recsys.models.sets.mean import SIF
 from recsys.models.sets.model import SetModel
 from recsys.training.fit import fit
+from recsys.training.list_objectives import remaining, written_on
 
 SAMPLED = LossConfig(kind="sampled_softmax", negatives=16, sampler="popularity")
 
@@ -43,6 +44,57 @@ def test_it_learns_what_follows(settings: dict[str, Any], tmp_path: Path) -> Non
     rows = fit(model, plan(tmp_path, epochs=60, patience=60, validate_every=20))
     assert rows[-1]["ndcg@10"] > 0.8
     assert model.default_query.abs().max() > 0
+
+
+@pytest.mark.parametrize("against", ["all", "sampled"])
+def test_it_learns_what_is_left_as_a_set(against: str, tmp_path: Path) -> None:
+    """Walks on a ring: all that is left is likely, so the next item is at least among the first."""
+    loss = LossConfig(kind="set_softmax", against=against, negatives=16)
+    model = writer(task="continue")
+    run = plan(tmp_path, epochs=60, patience=60, validate_every=20)
+    training = run.training.model_copy(update={"objective": "rest_set", "loss": loss})
+    rows = fit(model, replace(run, training=training))
+    assert rows[-1]["ndcg@10"] > 0.4  # chance: 0.15
+
+
+def test_what_is_left_at_every_step_is_a_set() -> None:
+    aims = torch.tensor([[4, 2, 4, 7], [5, 0, 0, 0], [0, 0, 0, 0], [3, 3, 1, 0]])
+    sets = remaining(aims)
+    found = [sets.items[sets.rows == row].tolist() for row in range(len(sets))]
+    assert found == [[2, 4, 7], [2, 4, 7], [4, 7], [7], [5], [3, 1], [3, 1], [1]]
+    assert sets.offsets.tolist() == [0, 3, 6, 8, 9, 10, 12, 14, 15]
+
+
+def test_a_rest_is_judged_from_its_cut_alone() -> None:
+    """The queries of the rest equal those of reading the beginning and writing song by song."""
+    model = writer(task="continue", dropout=0.0).eval()
+    items = torch.tensor([[3, 9, 1, 7, 2], [5, 6, 8, 0, 0]])
+    lengths = torch.tensor([5, 3])
+    queries, aims = written_on(model, items, lengths, torch.Generator().manual_seed(3))
+    for row, length in enumerate(lengths.tolist()):
+        left = int((aims[row] != 0).sum())
+        cut = length - left
+        assert aims[row, :left].tolist() == items[row, cut:length].tolist()
+        begun = items[row : row + 1, :cut]
+        start = items[row, cut - 1 : cut] if cut else torch.zeros(1, dtype=torch.long)
+        inputs = torch.cat([start, items[row, cut : length - 1]])[None]
+        alone = model.write(begun, torch.tensor([cut]), inputs)[0]
+        torch.testing.assert_close(queries[row, :left], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"task": "both", "training": {"objective": "rest_set"}}, "use task: continue"),
+        ({"task": "continue", "training": {"objective": "next_basket"}}, "use next_event, or rest_set"),
+        ({"training": {"repeats": "mask"}}, "leave it at keep"),
+    ],
+)
+def test_objectives_that_a_writer_does_not_have_are_refused(
+    settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        Seq2SeqConfig.model_validate(settings)
 
 
 def test_it_learns_by_drawn_negatives_too(tmp_path: Path) -> None:
