@@ -164,7 +164,7 @@ def _most_alike(weights: Tensor) -> Tensor:
 
 
 def _grown_index(index: Index, vectors: Tensor) -> Index:
-    columns = torch.cat([index.columns, vectors.T], dim=1).contiguous()
+    columns = torch.cat([index.columns, vectors.T], dim=1)
     if isinstance(index, ExactIndex):
         return ExactIndex(index.config, columns, recall=index.recall)
     from recsys.retrieval.faiss_index import grown_faiss

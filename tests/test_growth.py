@@ -125,7 +125,7 @@ def test_a_vector_of_its_own(tmp_path: Path) -> None:
     assert as_seven["i30"] == pytest.approx(scores(bundle, ["i05", "i07"])["i30"], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf_flat"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf_flat", "pq_scan"])
 def test_a_faiss_index_takes_new_vectors_and_the_old_one_stays(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("faiss")
     from dataclasses import replace

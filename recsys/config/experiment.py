@@ -47,8 +47,9 @@ class FeaturesConfig(Section):
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "exact", "flat", "hnsw", "ivf_flat", "ivf_pq"] = "auto"
-    """`auto`: exact below `exact_below` items, HNSW above."""
+    kind: Literal["auto", "exact", "flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan"] = "auto"
+    """`auto`: exact below `exact_below` items, HNSW above. `pq_scan` reads codes of all vectors, a
+    sixteenth of their size, and scores the best exactly: quickly built, fast for wide vectors."""
     exact_below: int = Field(200_000, ge=0)
     hnsw_links: int = Field(32, ge=2)
     ef_construction: int = Field(100, ge=1)
@@ -58,6 +59,8 @@ class IndexConfig(Section):
     probes: int | None = Field(None, ge=1)
     """IVF cells visited; an eighth of `lists` by default."""
     pq_bytes: int = Field(32, ge=1)
+    scan_rerank: int = Field(16, ge=1)
+    """Candidates that `pq_scan` scores exactly per wanted item; 320 at least."""
     shortlist: int = Field(500, ge=1)
     """Candidates that are scored again, where a model's score is more than one inner product."""
     gpu: Literal["auto", "on", "off"] = "auto"

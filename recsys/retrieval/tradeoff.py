@@ -23,9 +23,15 @@ from recsys.retrieval.index import Index, build_index, recall_check
 
 TIMED: Final = 200
 """Queries that are asked one at a time."""
-WIDTHS: Final = {"hnsw": "ef_search", "ivf_flat": "probes", "ivf_pq": "probes"}
+WIDTHS: Final = {
+    "hnsw": "ef_search",
+    "ivf_flat": "probes",
+    "ivf_pq": "probes",
+    "pq_scan": "scan_rerank",
+}
 """Kind -> the setting that makes its search wider."""
 EF_SEARCH: Final = (128, 256, 512)
+RERANKS: Final = (8, 16, 64)
 SHARES: Final = (32, 8, 2)
 """Of the IVF cells, a 32nd, an eighth and a half are visited."""
 QUANTISED_FROM: Final = 50_000
@@ -69,7 +75,8 @@ def measure_kinds(chosen: Index, queries: Tensor, k: int) -> list[Tradeoff]:
     vectors = chosen.vectors.contiguous()
     rows = [_measure(chosen, vectors, queries, k, _setting(chosen), 0.0, chosen=True)]
     kinds = ["exact", "flat", "hnsw", "ivf_flat"]
-    kinds += ["ivf_pq"] if chosen.n_items >= QUANTISED_FROM or chosen.kind == "ivf_pq" else []
+    coded = ["ivf_pq", "pq_scan"]
+    kinds += [kind for kind in coded if chosen.n_items >= QUANTISED_FROM or chosen.kind == kind]
     for kind in kinds:
         config = chosen.config.model_copy(update={"kind": kind})
         began = time.perf_counter()
@@ -92,10 +99,15 @@ def _widths(built: Index) -> Iterator[Index]:
     if built.kind not in WIDTHS or not isinstance(built, FaissIndex):
         yield built
         return
-    values: tuple[int, ...] = EF_SEARCH
-    if built.kind != "hnsw":
-        lists = int(built.structure.nlist)
-        values = tuple(max(1, lists // share) for share in SHARES)
+    values: tuple[int, ...]
+    match built.kind:
+        case "hnsw":
+            values = EF_SEARCH
+        case "pq_scan":
+            values = RERANKS
+        case _:
+            lists = int(built.structure.nlist)
+            values = tuple(max(1, lists // share) for share in SHARES)
     for value in dict.fromkeys(values):
         config: IndexConfig = built.config.model_copy(update={WIDTHS[built.kind]: value})
         yield replace(built, config=config)
@@ -105,8 +117,9 @@ def _setting(index: Index) -> str:
     """Return the width of a search in words, empty where there is none to choose."""
     if not isinstance(index, FaissIndex) or index.kind not in WIDTHS:
         return ""
-    if index.kind == "hnsw":
-        return f"ef_search {index.config.ef_search}"
+    if index.kind in ("hnsw", "pq_scan"):
+        setting = WIDTHS[index.kind]
+        return f"{setting} {getattr(index.config, setting)}"
     return f"probes {probes(index.config, int(index.structure.nlist))}"
 
 

@@ -16,7 +16,7 @@ from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.index import ExactIndex, Index, build_index, load_index, recall_check
 
 N, D = 600, 16
-KINDS = ("exact", "flat", "hnsw", "ivf_flat", "ivf_pq")
+KINDS = ("exact", "flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan")
 TRUE_KINDS = ("exact", "flat")
 # Small enough that every structure can be made exact: all cells, a search width of all items.
 SETTINGS = {"ef_search": N, "lists": 8, "probes": 8, "pq_bytes": 8}
@@ -91,7 +91,7 @@ def test_never_a_forbidden_item_and_always_a_full_list(
             assert shown == brute(queries(len(histories))[row], k, permitted)
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf_flat", "ivf_pq"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan"])
 def test_fetch_grows_when_the_best_items_are_blocked(indexes: dict[str, Index], kind: str) -> None:
     index, asked = indexes[kind], queries(1)
     order = brute(asked[0], N, set(range(1, N + 1)))
@@ -151,6 +151,21 @@ def test_recall_counts_what_reaches_the_true_list(indexes: dict[str, Index]) -> 
     assert 0.05 < low < 0.9
 
 
+@pytest.mark.parametrize("width", [16, 9])
+def test_a_scan_of_codes_finds_the_best_and_nothing_forbidden(width: int) -> None:
+    """Enough items that a list is not the whole catalogue's; codes of an odd width, too."""
+    table = vectors(n=5000, d=width)
+    index = build_index(IndexConfig(kind="pq_scan"), table)
+    assert isinstance(index, FaissIndex)
+    asked = torch.randn(50, width, generator=torch.Generator().manual_seed(5))
+    assert recall_check(index, table, asked, 10)["recall"] > 0.98
+    best = (asked @ table[1:].T).argmax(1) + 1
+    found, _ = index.search(asked, 10, Exclusion(), Histories.from_lists(best[:, None].tolist()))
+    assert not bool((found == best[:, None]).any())
+    assert int(found.min()) > 0
+    assert index.exact_searches == 0  # no list was filled by looking at everything
+
+
 def test_recall_of_a_known_error() -> None:
     # Scores of the four items are 4, 3, 2, 1; an index over a table whose best item is spoilt
     # returns items 2 and 3 for k = 2: one of two belongs to the true list.
@@ -172,6 +187,8 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         build_index(IndexConfig(kind="ivf_pq", pq_bytes=7), vectors())
     with pytest.raises(ConfigError, match="at least 256 items"):
         build_index(IndexConfig(kind="ivf_pq", pq_bytes=8), vectors(n=100))
+    with pytest.raises(ConfigError, match=r"pq_scan needs at least 16 items, the catalogue has 15"):
+        build_index(IndexConfig(kind="pq_scan"), vectors(n=15))
     bad = vectors()
     bad[3, 2] = torch.nan
     with pytest.raises(DataError, match="item vectors"):

@@ -86,7 +86,10 @@ def test_a_rest_is_judged_from_its_cut_alone() -> None:
     ("settings", "says"),
     [
         ({"task": "both", "training": {"objective": "rest_set"}}, "use task: continue"),
-        ({"task": "continue", "training": {"objective": "next_basket"}}, "use next_event, or rest_set"),
+        (
+            {"task": "continue", "training": {"objective": "next_basket"}},
+            "use next_event, or rest_set",
+        ),
         ({"training": {"repeats": "mask"}}, "leave it at keep"),
     ],
 )

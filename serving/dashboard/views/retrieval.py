@@ -20,7 +20,7 @@ WORDS: Final = {
     "memory_mb": "memory of vectors and structure, MB",
 }
 PAINT: Final = {
-    **figures.colours(["exact", "flat", "hnsw", "ivf_flat", "ivf_pq"]),
+    **figures.colours(["exact", "flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan"]),
     CHOSEN: "#c0392b",
 }
 
