@@ -70,7 +70,7 @@ format: venv
 
 # One target for every script in tests/benchmarks, `-` for `_`: make bench-set-losses
 BENCHMARKS := $(filter-out tests/benchmarks/test_% %/environments.py %/generator.py %/served.py \
-	%/planted.py %/unirec_summary.py,$(wildcard tests/benchmarks/*.py))
+	%/planted.py,$(wildcard tests/benchmarks/*.py))
 bench-%: venv
 	$(BIN)/python tests/benchmarks/$(subst -,_,$*).py $(ARGS)
 

@@ -68,7 +68,7 @@ def prepare(config: ExperimentConfig) -> Path:
     settings = {
         "data": data.model_dump(mode="json"),
         "split": config.split.model_dump(mode="json"),
-        "seed": config.seed,
+        "seed": config.drawn_by,
     }
     key = stable_hash({"inputs": inputs, "version": STAGE_VERSION, **settings})
     directory = config.workspace / DIRECTORY
@@ -82,7 +82,7 @@ def prepare(config: ExperimentConfig) -> Path:
         with ray_session(config.ray):
             summary = _Preparation(config, data, work).run()
         shutil.rmtree(work / "scratch")
-        manifest.update(inputs=inputs, config=settings, seed=config.seed, **summary)
+        manifest.update(inputs=inputs, config=settings, seed=config.drawn_by, **summary)
     return directory
 
 
@@ -157,7 +157,7 @@ class _Preparation:
         users = users.filter(pl.Series(users_stay))
         catalogue = catalogue.filter(pl.Series(items_stay[1:]))
         maker = FoldMaker(
-            self.data, self.config.split, self.config.seed, self.scratch, self.workers
+            self.data, self.config.split, self.config.drawn_by, self.scratch, self.workers
         )
         parts, offsets, tables = maker.make(parts, len(catalogue), self.work / "splits")
         self._write_events(parts, offsets)
@@ -250,7 +250,7 @@ class _Preparation:
             n_items=n_items,
             min_items=limits.min_user_events,
             keep_pairs=is_core,
-            shuffle_seed=self.config.seed if self.data.ties == "shuffle" else None,
+            shuffle_seed=self.config.drawn_by if self.data.ties == "shuffle" else None,
             duplicates=self.data.on_problem.duplicates,
             pieces=self.pieces,
         )

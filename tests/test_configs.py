@@ -13,23 +13,28 @@ import yaml
 from rich.console import Console
 
 from pipelines.stages import run_experiment
+from pipelines.study import Study
 from recsys.bundle import load_bundle
 from recsys.config import (
     ExperimentConfig,
     RayConfig,
     RecformerConfig,
     dump_config,
+    is_study,
     load_config,
     load_pretrain_config,
+    load_study_config,
     parse_config,
     parse_pretrain_config,
+    parse_study_config,
 )
 from recsys.data.catalogue import find_preset
 from recsys.published import find_bundle
 
 PRETRAININGS = ("recformer_base", "recformer_pretrain")
+STUDIES = ("unirec_study",)
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-CONFIGS = [path for path in FILES if path.stem not in PRETRAININGS]
+CONFIGS = [path for path in FILES if path.stem not in (*PRETRAININGS, *STUDIES)]
 NAMES = [path.stem for path in CONFIGS]
 
 
@@ -85,6 +90,17 @@ def test_a_pretraining_loads_and_its_domains_exist(name: str) -> None:
         assert path.parents[1] / domain in FILES
     again = parse_pretrain_config(yaml.safe_load(dump_config(config)))
     assert again == config
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_loads_and_its_experiments_fit(name: str) -> None:
+    [path] = [path for path in FILES if path.stem == name]
+    config = load_study_config(path)
+    assert (config.name, is_study(path)) == (name, True)
+    assert not any(is_study(other) for other in CONFIGS)
+    assert all(path.parents[1] / experiment in FILES for experiment in config.sets.values())
+    assert parse_study_config(yaml.safe_load(dump_config(config))) == config
+    assert Study(config).cells()
 
 
 def test_what_is_tuned_has_the_shape_of_what_was_pretrained() -> None:

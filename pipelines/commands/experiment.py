@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 def run(config: Config, overrides: Overrides = None) -> None:
     """Run every stage that is not up to date; end with a table of the models and the bundle."""
+    from recsys.config import is_study
+
+    if is_study(config):
+        from pipelines.commands.studies import study
+
+        study(config, overrides)
+        return
     from pipelines.stages import run_experiment
 
     run_experiment(load(config, overrides), open_console())

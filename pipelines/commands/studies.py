@@ -1,4 +1,4 @@
-"""The commands that ask what finished runs are worth: `compare`, `probe`, `frontier`, `order-test`."""
+"""The commands that ask what models are worth: `compare`, `study`, `probe`, `frontier`, `order-test`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.console import Beams, Config, Groups, Overrides, load, open_console
+from pipelines.commands.console import (
+    Beams,
+    Config,
+    Groups,
+    Overrides,
+    load,
+    open_console,
+    split_ids,
+)
 
 if TYPE_CHECKING:
     from recsys.schema import SplitName
@@ -33,6 +41,30 @@ def compare(
     print_comparison(
         output, runs, "validation" if split == "validation" else "test", metric, console
     )
+
+
+def study(
+    config: Annotated[Path, typer.Argument(help="YAML file of the study, see configs/.")],
+    overrides: Overrides = None,
+    sets: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    models: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    hours: Annotated[float | None, typer.Option(help="Begin nothing after so many.")] = None,
+) -> None:
+    """Train and compare models over several data sets and seeds; goes on where it was stopped."""
+    from pipelines.study import PAGE, SUMMARY, run_study, study_table
+    from recsys.config import load_study_config
+
+    console = open_console()
+    chosen = load_study_config(config, overrides or [])
+    directory = run_study(
+        chosen, console, sets=split_ids(sets), models=split_ids(models), hours=hours
+    )
+    summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+    console.width = max(console.width, 120)
+    console.print(study_table(summary))
+    if left := len(summary["missing"]):
+        console.print(f"{left} cells have no figures yet; the same command goes on")
+    console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
 def probe(config: Config, overrides: Overrides = None) -> None:

@@ -33,10 +33,13 @@ from recsys.config.experiment import (
 )
 from recsys.config.file import (
     dump_config,
+    is_study,
     load_config,
     load_pretrain_config,
+    load_study_config,
     parse_config,
     parse_pretrain_config,
+    parse_study_config,
 )
 from recsys.config.models import (
     BagOfTokensConfig,
@@ -60,6 +63,7 @@ from recsys.config.recformer import RecformerConfig
 from recsys.config.section import (
     Section,
 )
+from recsys.config.study import StudyConfig
 from recsys.config.text import (
     ItemVectors,
     TextConfig,
@@ -115,6 +119,7 @@ __all__ = [
     "Seq2SeqConfig",
     "SetModelConfig",
     "SplitConfig",
+    "StudyConfig",
     "TextConfig",
     "TextEncoderConfig",
     "TextItems",
@@ -129,9 +134,12 @@ __all__ = [
     "apply_settings",
     "check_clock",
     "dump_config",
+    "is_study",
     "load_config",
     "load_pretrain_config",
+    "load_study_config",
     "parse_config",
     "parse_pretrain_config",
+    "parse_study_config",
     "setting_of",
 ]

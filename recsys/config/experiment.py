@@ -183,6 +183,9 @@ class ExperimentConfig(Section):
 
     name: str = Field(pattern=NAME)
     seed: int = Field(0, ge=0)
+    data_seed: int | None = Field(None, ge=0)
+    """Of what preparing draws (the order of ties, drawn splits, hidden items); `seed` by default. With one
+    of its own, trainings by several seeds have the same data and the same targets."""
     output: Path = Path("out")
     """Everything is written below `output/name`."""
     data: DataConfig
@@ -211,6 +214,11 @@ class ExperimentConfig(Section):
     """What `recsys probe` asks of the learned models' vectors of lists; no other command reads it."""
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed of what preparing draws."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def workspace(self) -> Path:

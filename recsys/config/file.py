@@ -14,6 +14,7 @@ from recsys.config.experiment import ExperimentConfig
 from recsys.config.pretrain import PretrainConfig
 from recsys.config.problems import explain
 from recsys.config.section import Section
+from recsys.config.study import StudyConfig
 from recsys.errors import ConfigError
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -46,6 +47,17 @@ def load_pretrain_config(path: Path, overrides: Sequence[str] = ()) -> PretrainC
     return parse_pretrain_config(_read(path, overrides), str(path))
 
 
+def load_study_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Return the validated study of a YAML file, with `key.sub=value` overrides applied."""
+    return parse_study_config(_read(path, overrides), str(path))
+
+
+def is_study(path: Path) -> bool:
+    """Tell whether a YAML file is of a study: it names sets, and neither data nor models with settings."""
+    raw = _read(path, ())
+    return "sets" in raw and "data" not in raw
+
+
 def _read(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the mapping of a YAML file with the overrides applied."""
     if not path.is_file():
@@ -69,6 +81,11 @@ def parse_config(raw: dict[str, Any], source: str = "configuration") -> Experime
 def parse_pretrain_config(raw: dict[str, Any], source: str = "configuration") -> PretrainConfig:
     """Validate a plain mapping; `ConfigError` lists every problem with its place."""
     return _validated(PretrainConfig, raw, source)
+
+
+def parse_study_config(raw: dict[str, Any], source: str = "configuration") -> StudyConfig:
+    """Validate a plain mapping; `ConfigError` lists every problem with its place."""
+    return _validated(StudyConfig, raw, source)
 
 
 def _validated(section: type[AnySection], raw: dict[str, Any], source: str) -> AnySection:

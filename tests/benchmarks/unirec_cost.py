@@ -29,11 +29,10 @@ import torch
 from environments import machine, now
 from rich.console import Console
 from torch import nn
-from unirec_study import Cell
 
 from pipelines.fitting import open_data
 from pipelines.stages import plan, run_steps
-from recsys.config import TrainingConfig
+from recsys.config import ExperimentConfig, TrainingConfig, load_config
 from recsys.data.sequences import TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
@@ -45,7 +44,7 @@ from recsys.training.objective import Objective
 
 RESULT = Path(__file__).parent / "results" / "unirec_cost.json"
 BAR = 4.0
-SET = "30music"
+CONFIG = Path(__file__).parents[2] / "configs" / "unirec_30music.yaml"
 MODELS = ("sasrec", "unirec", "unirec_published", "tisasrec", "ancestor", "unirec_time_bias")
 PROGRESS = 0.8
 WARM_UP = 3
@@ -81,14 +80,15 @@ def made_up(data: TrainingData) -> TrainingStatistics:
     return TrainingStatistics(users, items, data.item_counts(), near)
 
 
-def side(name: str, work: Path, data: TrainingData, seed: int) -> Side:
+def side(name: str, whole: ExperimentConfig, work: Path, data: TrainingData, seed: int) -> Side:
     """Return a model of the study, ready to be trained."""
-    config: Any = Cell(SET, name, seed).config(work).models[name]
+    config: Any = whole.models[name]
     torch.manual_seed(derive_seed(seed, 1))
     model = build_model(config, data.store.n_items)
     assert isinstance(model, EncoderModel)
-    evaluation = Cell(SET, name, seed).config(work).evaluation
-    fit_plan = FitPlan(config.training, evaluation, data, None, work, statistics=made_up(data))
+    fit_plan = FitPlan(
+        config.training, whole.evaluation, data, None, work, statistics=made_up(data)
+    )
     objective = build_objective(model, fit_plan, data.item_counts(), 1000)
     groups = decay_groups(nn.ModuleList([model, objective]), config.training.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.training.lr, fused=True)
@@ -100,19 +100,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=None, help="of the study, if it has been run")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="`runs` of a study, if it has been run"
+    )
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         work = (options.work or Path(folder)).absolute()
-        config = Cell(SET, "pop", options.seed).config(work)
+        config = load_config(CONFIG, [f"output={work}", f"seed={options.seed}"])
         steps = [step for stage in ("prepare", "features") for step in plan(config, stage)]
         run_steps(config, steps, Console())
         store, split = open_data(config, "main")
         data = TrainingData(store, split.train_end)
-        sides = {name: side(name, work, data, options.seed) for name in MODELS}
+        sides = {name: side(name, config, work, data, options.seed) for name in MODELS}
         first = sides["sasrec"].training
         batches = TrainingBatches(data, 50, first.batch_size, repeats=first.repeats)
         for _, batch in zip(range(options.steps + WARM_UP), batches.epoch(0), strict=False):

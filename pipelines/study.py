@@ -1,0 +1,349 @@
+"""`recsys study`: models of several experiments and seeds, cell by cell, and what they say together.
+
+A cell is a set, a model and a seed: every stage up to the evaluation, of that model alone, on the test
+targets. Stages are cached by content and an interrupted training goes on, so a study that is stopped or
+asked for more does only what is missing. The cells most worth having come first; after each the summary
+and the page are made again, of all cells that there are.
+
+    out/<study>/
+      cells/<set>.<model>.<seed>.json     figures, and the keys of the run and the report they are of
+      summary.json, study.html
+      runs/                               the experiments' own stages
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.evaluate import finished_report
+from pipelines.ray_session import ray_session
+from pipelines.runs import tested_run
+from pipelines.stages import plan, run_steps
+from recsys.config import (
+    ExperimentConfig,
+    PublishConfig,
+    StudyConfig,
+    TrackingConfig,
+    load_config,
+)
+from recsys.errors import ArtifactError, ConfigError
+from recsys.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys.evaluation.study import Scored
+
+STAGES: Final = ("prepare", "features", "train", "evaluate")
+CELLS, SUMMARY, PAGE, RUNS = "cells", "summary.json", "study.html", "runs"
+SHOWN: Final = ("hr", "ndcg", "mrr")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained and evaluated at once."""
+
+    set: str
+    model: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """How it is called, and its file."""
+        return f"{self.set}.{self.model}.{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A configured study and the experiments that it is made of."""
+
+    config: StudyConfig
+
+    @property
+    def directory(self) -> Path:
+        """Where everything of it is written."""
+        return self.config.output / self.config.name
+
+    @cached_property
+    def experiments(self) -> dict[str, ExperimentConfig]:
+        """The sets' experiments.
+
+        Raises:
+            ConfigError: one lacks the baseline, has several folds, or a model is in none of them.
+        """
+        found = {name: load_config(path) for name, path in self.config.sets.items()}
+        for name, experiment in found.items():
+            path = self.config.sets[name]
+            if self.config.baseline not in experiment.models:
+                raise ConfigError(
+                    f"sets.{name}: {path} has no model {self.config.baseline}, which is the baseline; "
+                    f"its models are {', '.join(experiment.models)}"
+                )
+            if experiment.split.kind == "rolling":
+                raise ConfigError(
+                    f"sets.{name}: {path} has a rolling split, but a study compares the targets of one "
+                    "split; use another kind"
+                )
+            if self.config.k not in experiment.evaluation.ks:
+                raise ConfigError(
+                    f"sets.{name}: {path} does not measure at k = {self.config.k}; add it to its "
+                    "evaluation.ks"
+                )
+        for model in (*self.config.models, *self.config.once):
+            if not any(model in experiment.models for experiment in found.values()):
+                raise ConfigError(f"model {model} is in none of the experiments of the sets")
+        return found
+
+    def cells(self) -> list[Cell]:
+        """Return the cells in the order in which they are worth having.
+
+        Of each seed the first two models on all sets, then the other ones; after the first seed's the
+        models without chance and the ablations.
+        """
+        names, first = self.config, self.config.seeds[0]
+        ordered: list[Cell] = []
+        for seed in names.seeds:
+            for some in (names.models[:2], names.models[2:]):
+                ordered += [Cell(s, m, seed) for s in self.experiments for m in some]
+            if seed == first:
+                ordered += [Cell(s, m, seed) for s in self.experiments for m in names.once]
+                ordered += [Cell(s, m, seed) for s in names.ablations for m in self.ablated(s)]
+        return [cell for cell in ordered if cell.model in self.experiments[cell.set].models]
+
+    def ablated(self, name: str) -> list[str]:
+        """Return the models of a set's experiment that lack a part, or have one more."""
+        others = (*self.config.models, *self.config.once)
+        return [model for model in self.experiments[name].models if model not in others]
+
+    def experiment(self, cell: Cell) -> ExperimentConfig:
+        """Return a cell's experiment: one model of its set's."""
+        whole = self.experiments[cell.set]
+        return whole.model_copy(
+            update={
+                "seed": cell.seed,
+                "data_seed": whole.drawn_by,  # all seeds have the same targets, so they can be paired
+                "output": self.directory / RUNS,
+                "models": {cell.model: whole.models[cell.model]},
+                "evaluation": whole.evaluation.model_copy(update={"baseline": None}),
+                "publish": PublishConfig(model=cell.model),  # the test targets alone are ranked
+                "tracking": TrackingConfig(enabled=False),
+                "order_test": None,
+                "tune": None,
+            }
+        )
+
+    def file(self, cell: Cell) -> Path:
+        """Return where a cell's figures are."""
+        return self.directory / CELLS / f"{cell.name}.json"
+
+    def missing(self) -> list[str]:
+        """Return the cells that have no figures yet, in their order."""
+        return [cell.name for cell in self.cells() if not self.file(cell).is_file()]
+
+
+def run_study(
+    config: StudyConfig,
+    console: Console,
+    *,
+    sets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    hours: float | None = None,
+) -> Path:
+    """Run the cells that are asked for, and return the study's directory.
+
+    Args:
+        config: the study.
+        console: told what is done.
+        sets, models: only these; all where empty.
+        hours: begin no cell after so many.
+
+    Raises:
+        ConfigError: a set or model is not of the study.
+    """
+    study, began = Study(config), time.monotonic()
+    cells = study.cells()
+    _check_asked("set", sets, dict.fromkeys(cell.set for cell in cells))
+    _check_asked("model", models, dict.fromkeys(cell.model for cell in cells))
+    asked = [
+        cell
+        for cell in cells
+        if (not sets or cell.set in sets) and (not models or cell.model in models)
+    ]
+    todo = [cell for cell in asked if not is_done(study, cell)]
+    if len(todo) < len(asked):
+        console.print(f"{len(asked) - len(todo)} of {len(asked)} cells are up to date")
+    with ExitStack() as stack:
+        for number, cell in enumerate(todo, start=1):
+            if hours is not None and time.monotonic() - began > 3600 * hours:
+                left = len(todo) - number + 1
+                console.print(f"{hours:g} hours are over; {left} cells are left", highlight=False)
+                break
+            if (
+                number == 1
+            ):  # one session for all cells: to start one takes longer than a small cell
+                stack.enter_context(ray_session(study.experiment(cell).ray))
+            console.rule(f"{number}/{len(todo)} {cell.name}")
+            run_cell(study, cell, console)
+            write_summary(study)
+    if not todo:
+        write_summary(study)
+    return study.directory
+
+
+def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[str, None]) -> None:
+    if unknown := [name for name in asked if name not in known]:
+        raise ConfigError(
+            f"{what} {', '.join(unknown)} is not of this study; it has {', '.join(known)}"
+        )
+
+
+def is_done(study: Study, cell: Cell) -> bool:
+    """Tell whether a cell's figures are of what its experiment would make now."""
+    path = study.file(cell)
+    if not path.is_file():
+        return False
+    try:
+        keys = _keys(study.experiment(cell), cell)
+    except ArtifactError:  # data, settings or code have changed since
+        return False
+    return bool(json.loads(path.read_text(encoding="utf-8"))["keys"] == keys)
+
+
+def _keys(config: ExperimentConfig, cell: Cell) -> dict[str, str]:
+    """Return what a cell's figures are of; `ArtifactError` if its run or report is of another state."""
+    return {
+        "run": tested_run(config, cell.model, "main").manifest["key"],
+        "report": read_manifest(finished_report(config))["key"],
+    }
+
+
+def run_cell(study: Study, cell: Cell, console: Console) -> None:
+    """Run one cell's stages, those that are up to date excepted, and store its figures."""
+    config = study.experiment(cell)
+    began = time.monotonic()
+    done = run_steps(config, [step for stage in STAGES for step in plan(config, stage)], console)
+    report = finished_report(config)
+    rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
+    first = next(one.directory for one in done if one.step.stage == "train")
+    figures: dict[str, Any] = {
+        **asdict(cell),
+        "metrics": {
+            f"{row['metric']}@{row['k']}" if row["k"] else row["metric"]: [
+                round(row[field], 5) for field in ("value", "low", "high")
+            ]
+            for row in rows
+            if row["metric"] in SHOWN
+            and row["k"] in (study.config.k, None)
+            and row["slice"] == "all"
+        },
+        "users": rows[0]["users"],
+        "training": read_manifest(first)["metrics"],
+        "keys": _keys(config, cell),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    path = study.file(cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def write_summary(study: Study) -> dict[str, Any]:
+    """Make `summary.json` and the page of all cells that have figures; return the summary."""
+    from recsys.evaluation.study import compare_with, over_seeds
+    from recsys.evaluation.study_page import write_study_page
+
+    config = study.config
+    cells: dict[tuple[str, str], dict[int, Cell]] = defaultdict(dict)
+    for cell in study.cells():
+        if study.file(cell).is_file():
+            cells[cell.set, cell.model][cell.seed] = cell
+    means = []
+    for (name, model), by_seed in cells.items():
+        known = {seed: _means_of(study.file(cell)) for seed, cell in by_seed.items()}
+        means.append({"set": name, "model": model, **over_seeds(known)})
+    by_set, pooled = {}, {}
+    for model in dict.fromkeys(model for _, model in cells if model != config.baseline):
+        pairs, seeds = {}, {}
+        for name in study.experiments:
+            mine, base = cells.get((name, model), {}), cells.get((name, config.baseline), {})
+            if both := sorted(mine.keys() & base.keys()):
+                pairs[name] = [(scored(study, mine[s]), scored(study, base[s])) for s in both]
+                seeds[name] = both
+        if pairs:
+            rows, pooled[model] = compare_with(pairs)
+            by_set[model] = [{**row, "seeds": seeds[row["set"]]} for row in rows]
+    summary: dict[str, Any] = {
+        "name": config.name,
+        "baseline": config.baseline,
+        "metric": f"NDCG@{config.k}",
+        "sets": list(config.sets),
+        "over_seeds": means,
+        "by_set": by_set,
+        "pooled": pooled,
+        "missing": study.missing(),
+    }
+    study.directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(summary, indent=1) + "\n"
+    (study.directory / SUMMARY).write_text(text, encoding="utf-8")
+    write_study_page(study.directory / PAGE, summary)
+    return summary
+
+
+def _means_of(file: Path) -> dict[str, float]:
+    cell = json.loads(file.read_text(encoding="utf-8"))
+    seconds = cell["training"].get("train_seconds")
+    found = {name: values[0] for name, values in cell["metrics"].items()}
+    return found if seconds is None else {**found, "train_seconds": seconds}
+
+
+def scored(study: Study, cell: Cell) -> Scored:
+    """Read a cell's targets, their NDCG, and the slices that they are in."""
+    import numpy as np
+
+    from recsys.data.sequences import TrainingData
+    from recsys.evaluation.metrics import Places, ndcg
+    from recsys.evaluation.study import WHOLE, Scored, slices_of
+    from recsys.evaluation.targets_file import read_targets, targets_path
+
+    config = study.experiment(cell)
+    found = read_targets(targets_path(finished_report(config), cell.model, "test"))
+    values = ndcg(Places.of(found.ranks, found.offsets), study.config.k)
+    slices = {WHOLE: np.ones(len(found), dtype=np.bool_)}
+    if study.config.slices:
+        run = tested_run(config, cell.model, "main")
+        counts = TrainingData(run.store, run.split.train_end).item_counts()
+        slices = slices_of(found, run.store, run.split.test.start, counts)
+    return Scored(found.index, found.user, values, slices)
+
+
+def study_table(summary: dict[str, Any]) -> Table:
+    """Return every comparison with the baseline, and the pooled one of each model."""
+    from rich.table import Table
+
+    from recsys.evaluation.names import p_text
+
+    title = f"{summary['metric']} against {summary['baseline']}, by user (with 95 % intervals)"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("model", "set", "model's", "baseline's", "gain", "p", "p, Holm", "seeds"):
+        table.add_column(heading, no_wrap=True)
+    for model, rows in summary["by_set"].items():
+        for row in rows:
+            values = (f"{row[name]:.4f}" for name in ("value", "baseline"))
+            p = (p_text(row[name]) for name in ("p", "p_holm"))
+            seeds = ", ".join(map(str, row["seeds"]))
+            table.add_row(model, row["set"], *values, _gain(row), *p, seeds)
+        pooled = summary["pooled"][model]
+        table.add_row(model, f"all {len(pooled['sets'])}", "", "", _gain(pooled), "", "", "")
+    return table
+
+
+def _gain(row: dict[str, Any]) -> str:
+    return f"{row['gain']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"

@@ -1,0 +1,56 @@
+"""A study: models of several experiments, trained by several seeds, compared with one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from recsys.config.section import NAME, Count, Section
+
+
+class StudyConfig(Section):
+    """What `recsys study` reads.
+
+    A cell is a set, a model and a seed: its experiment with that model alone, up to the evaluation on the
+    test targets. A model that a set's experiment does not have is left out there.
+    """
+
+    name: str = Field(pattern=NAME)
+    output: Path = Path("out")
+    """The study is written below `output/name`, the experiments' stages below `output/name/runs`."""
+    sets: Annotated[dict[str, Path], Field(min_length=1)]
+    """Names of data sets and the configurations of their experiments."""
+    models: Annotated[list[str], Field(min_length=1)]
+    """Trained by every seed, in the order in which their figures are worth having."""
+    baseline: str
+    """What the others are compared with; one of `models`."""
+    once: list[str] = []
+    """Models without chance (counts): the first seed alone."""
+    ablations: list[str] = []
+    """Sets whose every other model is trained by the first seed: less a part, or with one more."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    k: Count = 10
+    """Cut-off of the NDCG that is compared."""
+    slices: bool = True
+    """Also compare by the uniformity of histories (fifths) and the frequency of items (thirds)."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudyConfig:
+        if self.baseline not in self.models:
+            raise ValueError(
+                f"baseline is {self.baseline}, which is none of models ({', '.join(self.models)})"
+            )
+        if both := sorted(set(self.models) & set(self.once)):
+            raise ValueError(f"{', '.join(both)} cannot be in both models and once; leave one out")
+        if unknown := [name for name in self.ablations if name not in self.sets]:
+            raise ValueError(
+                f"ablations names {', '.join(unknown)}, which is none of sets "
+                f"({', '.join(self.sets)})"
+            )
+        for name in ("seeds", "models", "once"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names something twice: {values}")
+        return self

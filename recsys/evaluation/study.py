@@ -1,0 +1,192 @@
+"""Models against a baseline over several data sets and seeds: means, paired tests, slices, the pooled effect.
+
+A user's value is the mean over his targets and over the seeds that both models have. Differences are
+paired by user: percentile bootstrap intervals, sign flip tests with Holm's correction over the sets. The
+pooled effect is the mean over the sets of (difference / the baseline's mean); its interval draws users
+anew within every set, so it speaks of other users of these sets and not of other sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.sequences import Int32, Int64, SequenceStore
+from recsys.errors import DataError
+from recsys.evaluation.intervals import user_means
+from recsys.evaluation.ranked import RankedTargets
+from recsys.evaluation.significance import holm, permutation_test
+
+Float64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Row = dict[str, Any]
+WHOLE = "all"
+SAMPLES = 2000
+PERMUTATIONS = 10_000
+LEVEL = 0.95
+FIFTHS, THIRDS = 5, 3
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's targets on one set by one seed.
+
+    Attributes:
+        index: int64 [T], which targets of the split.
+        user: int32 [T], whose they are.
+        values: float64 [T], the metric.
+        slices: bool [T] by name, `all` among them.
+    """
+
+    index: Int64
+    user: Int32
+    values: Float64
+    slices: dict[str, Bools]
+
+
+Pair = tuple[Scored, Scored]
+
+
+def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> Row:
+    """Return mean and standard deviation (None of one) of every figure over the seeds."""
+    row: Row = {"seeds": sorted(by_seed)}
+    for metric in next(iter(by_seed.values())):
+        found = [figures[metric] for figures in by_seed.values()]
+        row[metric] = round(mean(found), 5)
+        row[f"{metric} sd"] = round(stdev(found), 5) if len(found) > 1 else None
+    return row
+
+
+def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
+    """Return a model's rows by set, and its effect pooled over the sets.
+
+    Args:
+        pairs: for every set the (model, baseline) of each seed that both have.
+    """
+    rows, drawn = [], []
+    for name, of_set in pairs.items():
+        row, samples = compared(of_set, WHOLE)
+        names = dict.fromkeys(s for pair in of_set for s in pair[0].slices if s != WHOLE)
+        slices = {s: compared(of_set, s)[0] for s in names}
+        rows.append({"set": name, **row, "slices": slices})
+        drawn.append(samples)
+    for row, p in zip(rows, holm(np.array([r["p"] for r in rows])), strict=True):
+        row["p_holm"] = round(float(p), 5)
+    return rows, _pooled(drawn, rows)
+
+
+def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64]:
+    """Return the paired comparison on a slice, and the bootstrap's relative differences [SAMPLES].
+
+    `gain`, `low` and `high` are shares of the baseline's mean.
+
+    Raises:
+        DataError: the two were evaluated on different targets.
+    """
+    model, base = _by_user(pairs, name)
+    difference = model - base
+    rng = np.random.default_rng(0)
+    draws = np.empty((SAMPLES, 2))
+    for sample in range(SAMPLES):
+        chosen = rng.integers(0, len(difference), len(difference))
+        draws[sample] = difference[chosen].mean(), base[chosen].mean()
+    relative = draws[:, 0] / np.maximum(draws[:, 1], 1e-12)
+    low, high = _interval(relative)
+    p = permutation_test(difference[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
+    row = {
+        "value": round(float(model.mean()), 5),
+        "baseline": round(float(base.mean()), 5),
+        "gain": round(float(difference.mean() / max(base.mean(), 1e-12)), 4),
+        "low": low,
+        "high": high,
+        "p": round(float(p), 5),
+        "users": len(difference),
+    }
+    return row, relative
+
+
+def _by_user(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
+    """Return both models' means by user over seeds and targets of a slice, float64 [U] each."""
+    sides = []
+    for side in (0, 1):
+        means = []
+        for pair in pairs:
+            if not np.array_equal(pair[0].index, pair[1].index):
+                raise DataError(
+                    "the models were evaluated on different targets, so they cannot be paired; run the "
+                    "study again after a change of data or split"
+                )
+            one, inside = pair[side], pair[0].slices[name]
+            means.append(user_means(one.values[inside, None], one.user[inside])[1][:, 0])
+        sides.append(np.mean(means, axis=0))
+    return sides[0], sides[1]
+
+
+def _pooled(samples: Sequence[Float64], rows: Sequence[Row]) -> Row:
+    low, high = _interval(np.mean(samples, axis=0))
+    gain = round(mean(row["gain"] for row in rows), 4)
+    return {"gain": gain, "low": low, "high": high, "sets": [row["set"] for row in rows]}
+
+
+def _interval(samples: Float64) -> tuple[float, float]:
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def slices_of(
+    found: RankedTargets, store: SequenceStore, start: Int64, counts: Int64
+) -> dict[str, Bools]:
+    """Return which targets belong to which slice, bool [T] by name.
+
+    - `uniformity 1/5` (most even) to `5/5`: by the sample variance of the gaps of the target's own
+      history, in fifths; targets with fewer than three events before them, or no times, are in none.
+    - `frequency 1/3` (rarest) to `3/3`: by how often the target's items were trained on, on average, in
+      thirds of the targets.
+
+    Equal values stay together, so parts can differ in size.
+
+    Args:
+        found: T ranked targets.
+        store: all events.
+        start: int64, where each target of the split begins among the events.
+        counts: int64 [V + 1], training events of every item.
+    """
+    return {
+        WHOLE: np.ones(len(found), dtype=np.bool_),
+        **cut("uniformity", history_variance(found, store, start), FIFTHS),
+        **cut("frequency", mean_count(found, counts), THIRDS),
+    }
+
+
+def history_variance(found: RankedTargets, store: SequenceStore, start: Int64) -> Float64:
+    """Return the sample variance of the gaps of each target's history, NaN with fewer than two."""
+    out = np.full(len(found), np.nan)
+    if store.timestamps is None:
+        return out
+    for row, (user, end) in enumerate(zip(found.user, start[found.index], strict=True)):
+        times = store.timestamps[store.offsets[user] : end]
+        if len(times) > 2:
+            out[row] = np.diff(times).astype(np.float64).var(ddof=1)
+    return out
+
+
+def mean_count(found: RankedTargets, counts: Int64) -> Float64:
+    """Return how often each target's items were trained on, on average."""
+    total = np.add.reduceat(counts[found.items].astype(np.float64), found.offsets[:-1])
+    return total / np.diff(found.offsets)
+
+
+def cut(name: str, values: Float64, parts: int) -> dict[str, Bools]:
+    """Cut what is not NaN into equal parts, lowest first; equal values stay together."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return {}
+    edges = np.quantile(values[known], np.arange(1, parts) / parts)
+    place = np.searchsorted(edges, values, side="left")
+    slices = {f"{name} {part + 1}/{parts}": known & (place == part) for part in range(parts)}
+    return {title: inside for title, inside in slices.items() if inside.any()}

@@ -1,0 +1,135 @@
+"""A study as a page: the pooled effects, every set's figures, and for whom the differences are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from recsys.evaluation.names import p_text
+from recsys.evaluation.page import Cell, facts, heading, page, paragraph, table
+from recsys.evaluation.svg import Dot, Figure, dots, drawing
+
+Row = Mapping[str, Any]
+SLICED: Final = {
+    "uniformity": "uniformity of the history, 1/5 most regular",
+    "frequency": "training events of the item, 1/3 rarest",
+}
+
+
+def write_study_page(path: Path, summary: Row) -> None:
+    """Write the page of a summary as `recsys study` stores it."""
+    title = f"{summary['name']}: {summary['metric']} against {summary['baseline']}"
+    missing: Sequence[str] = summary["missing"]
+    told = f"{len(missing)}: {', '.join(missing)}" if missing else "none"
+    parts = [
+        heading(title, 1),
+        facts([("sets", ", ".join(summary["sets"])), ("cells without figures", told)]),
+        heading("Pooled over the sets"),
+        *_drawn([pooled(summary)]),
+        paragraph(
+            "Mean over the sets of (difference / the baseline's mean), with its 95 % interval over users; "
+            "a model is pooled over the sets that it was trained on."
+        ),
+        heading("By set"),
+        *_drawn([by_set(summary)]),
+        _comparisons(summary),
+        heading("For whom"),
+        *_drawn([*sliced(summary, "value"), *sliced(summary, "gain")]),
+        heading("Means over seeds"),
+        _means(summary),
+    ]
+    path.write_text(page(title, parts), encoding="utf-8")
+
+
+def _drawn(figures: Sequence[Figure | None]) -> list[str]:
+    known = [figure for figure in figures if figure is not None]
+    return [drawing(known)] if known else [paragraph("nothing to draw yet")]
+
+
+def pooled(summary: Row) -> Figure | None:
+    """Return every model's pooled gain with its interval."""
+    marks = [
+        Dot(f"{model} ({len(row['sets'])})", "all", row["gain"], row["low"], row["high"])
+        for model, row in summary["pooled"].items()
+    ]
+    return dots("Pooled gain (sets)", marks, "share of the baseline", zero=True) if marks else None
+
+
+def by_set(summary: Row) -> Figure | None:
+    """Return every model's gain on every set with its interval."""
+    marks = [
+        Dot(row["set"], model, row["gain"], row["low"], row["high"])
+        for model, rows in summary["by_set"].items()
+        for row in rows
+    ]
+    return dots("Gain by set", marks, "share of the baseline", zero=True) if marks else None
+
+
+def sliced(summary: Row, field: str) -> list[Figure]:
+    """Return a chart for each way of cutting and each set: a field of the comparison, a model a colour."""
+    figures = []
+    for name in summary["sets"]:
+        for way, words in SLICED.items():
+            marks = [
+                Dot(part, model, row[field], *_bounds(row, field))
+                for model, rows in summary["by_set"].items()
+                for one in rows
+                if one["set"] == name
+                for part, row in one["slices"].items()
+                if part.startswith(way)
+            ]
+            if marks:
+                axis = "share of the baseline" if field == "gain" else summary["metric"]
+                title = f"{name}: {'gain' if field == 'gain' else summary['metric']} by {words}"
+                figures.append(dots(title, marks, axis, zero=field == "gain"))
+    return figures
+
+
+def _bounds(row: Row, field: str) -> tuple[float | None, float | None]:
+    return (row["low"], row["high"]) if field == "gain" else (None, None)
+
+
+def _comparisons(summary: Row) -> str:
+    body = [
+        [
+            Cell(f"{row['set']}, {model}"),
+            Cell(f"{row['value']:.4f}"),
+            Cell(f"{row['baseline']:.4f}"),
+            Cell(f"{row['gain']:+.1%}", f"{row['low']:+.1%} to {row['high']:+.1%}"),
+            Cell(p_text(row["p"])),
+            Cell(p_text(row["p_holm"])),
+            Cell(", ".join(map(str, row["seeds"])), f"{row['users']:,} users"),
+        ]
+        for model, rows in summary["by_set"].items()
+        for row in rows
+    ]
+    header = ["set and model", "model", "baseline", "gain", "p", "p, Holm over sets", "seeds"]
+    return table("Paired by user over the seeds that both have", header, body)
+
+
+def _means(summary: Row) -> str:
+    rows: Sequence[Row] = summary["over_seeds"]
+    known = ("set", "model", "seeds")
+    metrics = [
+        name for name in (rows[0] if rows else {}) if name not in known and not name.endswith(" sd")
+    ]
+    body = [
+        [
+            Cell(f"{row['set']}, {row['model']}"),
+            *(Cell(_figure(row, name), _spread(row, name)) for name in metrics),
+            Cell(", ".join(map(str, row["seeds"]))),
+        ]
+        for row in rows
+    ]
+    return table("Mean and standard deviation", ["set and model", *metrics, "seeds"], body)
+
+
+def _figure(row: Row, name: str) -> str:
+    value = row.get(name)
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _spread(row: Row, name: str) -> str:
+    spread = row.get(f"{name} sd")
+    return "" if spread is None else f"± {spread:.2g}"

@@ -1,0 +1,154 @@
+"""What a study makes of known figures: pairs, slices, means over seeds, the pooled effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.data.sequences import SequenceStore
+from recsys.errors import DataError
+from recsys.evaluation.ranked import RankedTargets
+from recsys.evaluation.study import (
+    Pair,
+    Scored,
+    compare_with,
+    compared,
+    cut,
+    history_variance,
+    mean_count,
+    over_seeds,
+    slices_of,
+)
+from recsys.evaluation.study_page import write_study_page
+
+
+def test_cutting_keeps_equal_values_together() -> None:
+    found = cut("x", np.array([5.0, 1, 1, 1, np.nan, 9]), 3)
+    assert {name: inside.nonzero()[0].tolist() for name, inside in found.items()} == {
+        "x 1/3": [1, 2, 3],
+        "x 3/3": [0, 5],
+    }
+    assert cut("x", np.full(3, np.nan), 3) == {}
+
+
+STORE = SequenceStore(
+    items=np.array([1, 2, 3, 1, 2, 2], dtype=np.int32),
+    offsets=np.array([0, 4, 6]),
+    n_items=3,
+    timestamps=np.array([0, 3600, 10800, 14400, 5, 9]),
+)
+TARGETS = RankedTargets(
+    index=np.array([0, 1]),
+    user=np.array([0, 1], dtype=np.int32),
+    history_length=np.array([4, 1]),
+    offsets=np.array([0, 1, 3]),
+    items=np.array([1, 2, 3], dtype=np.int32),
+    ranks=np.ones(3),
+    top=np.zeros((2, 0), dtype=np.int32),
+    n_targets=2,
+    dropped=0,
+    forbidden=0,
+)
+START, COUNTS = np.array([4, 5]), np.array([0, 6, 2, 4])
+
+
+def test_what_targets_are_cut_by() -> None:
+    variance = history_variance(TARGETS, STORE, START)
+    assert variance[0] == 4_320_000 and np.isnan(variance[1])  # gaps of 3600, 7200, 3600
+    assert mean_count(TARGETS, COUNTS).tolist() == [6.0, 3.0]
+    found = slices_of(TARGETS, STORE, START, COUNTS)
+    assert found["all"].tolist() == [True, True]
+    assert found["uniformity 1/5"].tolist() == [True, False]
+    assert found["frequency 1/3"].tolist() == [False, True]
+
+
+def test_without_times_nobody_is_even_or_irregular() -> None:
+    timeless = SequenceStore(items=STORE.items, offsets=STORE.offsets, n_items=3)
+    found = slices_of(TARGETS, timeless, START, COUNTS)
+    assert not any(name.startswith("uniformity") for name in found)
+
+
+USER = np.repeat(np.arange(200, dtype=np.int32), 2)
+BASE = np.random.default_rng(0).random(400)
+EVEN = np.arange(400) % 2 == 0
+
+
+def made(gain: float) -> Scored:
+    slices = {"all": np.ones(400, dtype=np.bool_), "even": EVEN}
+    return Scored(np.arange(400), USER, BASE * (1 + gain), slices)
+
+
+def pairs(*gains: float) -> list[Pair]:
+    """Return a model that is so much better than the baseline, a seed each."""
+    return [(made(gain), made(0.0)) for gain in gains]
+
+
+def test_users_are_paired_and_sets_pooled() -> None:
+    [first, second], pooled = compare_with({"a": pairs(0.1, 0.3), "b": pairs(0.0)})
+    assert (first["set"], first["gain"], second["gain"]) == ("a", 0.2, 0.0)
+    assert first["low"] == pytest.approx(0.2, abs=1e-3) and first["p"] < 0.001
+    assert first["value"] == pytest.approx(1.2 * first["baseline"], abs=1e-4)
+    assert second["p"] == second["p_holm"] == 1.0 and first["users"] == 200
+    assert first["p_holm"] == pytest.approx(2 * first["p"], abs=1e-5)
+    assert first["slices"]["even"]["gain"] == 0.2
+    assert pooled["gain"] == pytest.approx(0.1) and pooled["sets"] == ["a", "b"]
+    assert pooled["low"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_gain_of_half_of_the_users_has_an_interval() -> None:
+    better = made(0.0)
+    values = np.where(USER < 100, 1.2, 1.0) * BASE
+    row, samples = compared([(Scored(better.index, USER, values, better.slices), better)], "all")
+    assert row["low"] < row["gain"] < row["high"]
+    assert 0.05 < row["gain"] < 0.15 and len(samples) == 2000
+
+
+def test_different_targets_are_not_paired() -> None:
+    other = made(0.0)
+    shifted = Scored(other.index + 1, USER, BASE, other.slices)
+    with pytest.raises(DataError, match="different targets"):
+        compared([(shifted, other)], "all")
+
+
+def test_means_over_seeds() -> None:
+    row = over_seeds({1: {"ndcg@10": 0.2, "hr@10": 0.5}, 0: {"ndcg@10": 0.1, "hr@10": 0.5}})
+    assert row == {
+        "seeds": [0, 1],
+        "ndcg@10": 0.15,
+        "ndcg@10 sd": 0.07071,
+        "hr@10": 0.5,
+        "hr@10 sd": 0.0,
+    }
+    assert over_seeds({4: {"mrr": 0.5}}) == {"seeds": [4], "mrr": 0.5, "mrr sd": None}
+
+
+def summary_of(**changes: Any) -> dict[str, Any]:
+    rows, pooled = compare_with({"a": pairs(0.1), "b": pairs(0.0)})
+    return {
+        "name": "made",
+        "baseline": "sasrec",
+        "metric": "NDCG@10",
+        "sets": ["a", "b"],
+        "over_seeds": [{"set": "a", "model": "unirec", **over_seeds({0: {"ndcg@10": 0.25}})}],
+        "by_set": {"unirec": [{**row, "seeds": [0]} for row in rows]},
+        "pooled": {"unirec": pooled},
+        "missing": ["b.unirec.1"],
+        **changes,
+    }
+
+
+def test_the_page_shows_gains_sets_and_what_is_missing(tmp_path: Any) -> None:
+    write_study_page(tmp_path / "study.html", summary_of())
+    text = (tmp_path / "study.html").read_text()
+    for part in ("unirec (2)", "a, unirec", "+10.0%", "b.unirec.1", "0.25", "Gain by set"):
+        assert part in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_page_of_nothing_yet(tmp_path: Any) -> None:
+    write_study_page(
+        tmp_path / "study.html", summary_of(over_seeds=[], by_set={}, pooled={}, missing=["a.x.0"])
+    )
+    assert "nothing to draw yet" in (tmp_path / "study.html").read_text()

@@ -1,0 +1,154 @@
+"""`recsys study`: which cells there are, in which order, and a small one from files to its page."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from pipelines import cli
+from pipelines.study import PAGE, SUMMARY, Cell, Study, run_study, study_table
+from recsys.config import load_study_config, parse_study_config
+from recsys.errors import ConfigError
+
+UNIREC = Path(__file__).parents[2] / "configs" / "unirec_study.yaml"
+
+
+def test_the_cells_most_worth_having_come_first() -> None:
+    study = Study(load_study_config(UNIREC))
+    found, sets = study.cells(), list(study.config.sets)
+    assert len(found) == len(set(found)) == len(study.missing())
+    first = [(c.set, c.model, c.seed) for c in found[: 2 * len(sets)]]
+    assert first == [(s, m, 0) for s in sets for m in ("sasrec", "unirec")]
+    assert [c.seed for c in found] == sorted(c.seed for c in found)
+    of_the_first_seed_alone = {c.model for c in found} - {c.model for c in found if c.seed == 1}
+    assert {"pop", "markov", "unirec_no_votes"} <= of_the_first_seed_alone
+    assert not any(c.model == "ancestor" for c in found if c.set in ("beauty", "toys"))
+
+
+def test_a_cell_is_one_model_of_its_sets_experiment() -> None:
+    study = Study(load_study_config(UNIREC))
+    config = study.experiment(Cell("beauty", "unirec", 2))
+    assert list(config.models) == ["unirec"]
+    assert config.seed == 2
+    assert config.workspace.parts[-4:] == ("out", "unirec_study", "runs", "unirec_beauty")
+    assert config.publish.model == "unirec" and config.evaluation.baseline is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"baseline": "markov"}, "baseline is markov, which is none of models"),
+        ({"once": ["pop"]}, "pop cannot be in both models and once"),
+        ({"ablations": ["c"]}, r"ablations names c, which is none of sets \(a\)"),
+        ({"seeds": [1, 1]}, "seeds names something twice"),
+        ({"sets": {}}, "sets"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], says: str) -> None:
+    raw = {"name": "x", "sets": {"a": "a.yaml"}, "models": ["pop", "sasrec"], "baseline": "pop"}
+    with pytest.raises(ConfigError, match=says):
+        parse_study_config(raw | changes)
+
+
+@pytest.fixture
+def write_study(write_config: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a study of two small experiments and returns its path."""
+
+    def write(**changes: Any) -> Path:
+        first = tmp_path / "first.yaml"
+        write_config(name="first").rename(first)
+        second = tmp_path / "second.yaml"
+        write_config(
+            name="second",
+            split={"kind": "last_n", "n": 2},
+            models={"pop": {"kind": "pop"}, "markov": {"kind": "markov"}},
+        ).rename(second)
+        raw = {
+            "name": "both",
+            "output": str(tmp_path / "study"),
+            "sets": {"first": str(first), "second": str(second)},
+            "models": ["pop", "markov"],
+            "baseline": "pop",
+            "seeds": [0, 1],
+            **changes,
+        }
+        path = tmp_path / "both.yaml"
+        path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"models": ["pop", "sasrec"], "baseline": "sasrec"}, r"second.* has no model sasrec"),
+        ({"models": ["pop", "own_pop"]}, "own_pop is in none of the experiments"),
+        ({"k": 7}, "does not measure at k = 7"),
+    ],
+)
+def test_experiments_that_do_not_fit_are_named(
+    changes: dict[str, Any], says: str, write_study: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Study(load_study_config(write_study(**changes))).cells()
+
+
+def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]) -> None:
+    config = load_study_config(write_study())
+    with pytest.raises(ConfigError, match=r"set third is not of this study; it has first, second"):
+        run_study(config, Console(file=io.StringIO()), sets=["third"])
+    with pytest.raises(ConfigError, match="model sasrec is not of this study"):
+        run_study(config, Console(file=io.StringIO()), models=["sasrec"])
+
+
+@pytest.mark.ray
+def test_a_study_runs_goes_on_and_says_what_is_missing(
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(once=["sasrec"])
+    config, out = load_study_config(path), io.StringIO()
+    directory = run_study(config, Console(file=out, width=200), sets=["second"])
+    summary = json.loads((directory / SUMMARY).read_text())
+    [row] = summary["by_set"]["markov"]
+    assert (row["set"], row["seeds"], summary["pooled"]["markov"]["sets"]) == (
+        "second",
+        [0, 1],
+        ["second"],
+    )
+    assert row["gain"] == pytest.approx(
+        (row["value"] - row["baseline"]) / row["baseline"], abs=1e-3
+    )
+    assert summary["missing"] == [
+        "first.pop.0",
+        "first.markov.0",
+        "first.sasrec.0",
+        "first.pop.1",
+        "first.markov.1",
+    ]
+    cell = json.loads((directory / "cells" / "second.markov.0.json").read_text())
+    [mine] = [r for r in summary["over_seeds"] if r["model"] == "markov"]
+    assert cell["metrics"]["ndcg@10"][0] == mine["ndcg@10"] == pytest.approx(row["value"], abs=1e-4)
+
+    before = {p: p.stat().st_mtime_ns for p in (directory / "cells").iterdir()}
+    with pytest.raises(SystemExit) as ended:  # `run` knows a study by its sets
+        cli.main(["run", str(path), "seeds=[0]", "once=[]"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "first.markov.0" in printed and "all 2" in printed
+    again = json.loads((directory / SUMMARY).read_text())
+    assert again["missing"] == [] and again["pooled"]["markov"]["sets"] == ["first", "second"]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert "Gain by set" in (directory / PAGE).read_text()
+    assert study_table(again).row_count == 3
+
+    run_study(config, Console(file=out, width=200), hours=0.0)
+    assert "6 of 9 cells are up to date" in out.getvalue()
+    assert "0 hours are over; 3 cells are left" in out.getvalue()
