@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from recsys.bundle import Bundle
+from recsys.data.bags import Bag
 from recsys.data.batches import SequenceBatch
 from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
 from recsys.models import EncoderModel, Model
@@ -49,7 +50,7 @@ class NewItem:
     like: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
-    bag: tuple[tuple[int, float], ...] = ()
+    bag: Bag = ()
     by_text: bool = False
 
 
@@ -79,7 +80,7 @@ def grow(bundle: Bundle, items: Sequence[NewItem]) -> Grown:
     if not new:
         return Grown(bundle, (), unplaced)
     mixes = [mix for mix, fit in zip(mixes, fits, strict=True) if fit]
-    weights = _weights(mixes, len(known))
+    weights = _sparse([tuple(mix.items()) for mix in mixes], len(known) + 1)
     placed = tuple(item.item_id for item in new)
     return Grown(_with(bundle, new, weights), placed, unplaced)
 
@@ -98,27 +99,14 @@ def _mix(item: NewItem, known: Vocabulary) -> dict[int, float]:
     return mix
 
 
-def _weights(mixes: Sequence[Mapping[int, float]], n_items: int) -> Tensor:
-    """Return a sparse [M, n_items + 1] matrix of the weights."""
-    rows = [row for row, mix in enumerate(mixes) for _ in mix]
-    columns = [index for mix in mixes for index in mix]
-    values = [share for mix in mixes for share in mix.values()]
-    where = torch.tensor([rows, columns], dtype=torch.int64).reshape(2, -1)
-    size = (len(mixes), n_items + 1)
+def _sparse(rows: Sequence[Bag], width: int) -> Tensor:
+    """Return rows of (column, weight) as sparse float [len(rows), width]."""
+    row = [number for number, pairs in enumerate(rows) for _ in pairs]
+    column = [place for pairs in rows for place, _ in pairs]
+    values = [weight for pairs in rows for _, weight in pairs]
+    where = torch.tensor([row, column], dtype=torch.int64).reshape(2, -1)
     return torch.sparse_coo_tensor(
-        where, torch.tensor(values), size, check_invariants=True
-    ).coalesce()
-
-
-def _sparse(bags: Sequence[Sequence[tuple[int, float]]]) -> Tensor:
-    """Return bags of (token, weight) as sparse float [W, largest token + 1]."""
-    rows = [row for row, bag in enumerate(bags) for _ in bag]
-    tokens = [token for bag in bags for token, _ in bag]
-    values = [weight for bag in bags for _, weight in bag]
-    where = torch.tensor([rows, tokens], dtype=torch.int64).reshape(2, -1)
-    size = (len(bags), max(tokens, default=-1) + 1)
-    return torch.sparse_coo_tensor(
-        where, torch.tensor(values), size, check_invariants=True
+        where, torch.tensor(values), (len(rows), width), check_invariants=True
     ).coalesce()
 
 
@@ -264,11 +252,12 @@ class GrownScorer(GrownEncoder):
         vectors: Tensor,
         stands_for: Tensor,
         weights: Tensor,
-        bags: Sequence[Sequence[tuple[int, float]]],
+        bags: Sequence[Bag],
     ) -> None:
         super().__init__(inner, vectors, stands_for)
         worded = [row for row, bag in enumerate(bags) if bag]
-        self.bags = _sparse([bags[row] for row in worded])  # [W, tokens]
+        tokens = 1 + max((token for bag in bags for token, _ in bag), default=-1)
+        self.bags = _sparse([bags[row] for row in worded], tokens)  # [W, tokens]
         self.register_buffer("worded", torch.tensor(worded, dtype=torch.int64))
         dense = weights.to_dense()  # [M, n_items + 1]
         bare = dense.sum(1) == 0

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from features.text_tower import TextTower
 from recsys.bundle import Bundle
+from recsys.data.bags import Bag
 from recsys.errors import ArtifactError, DataError, RecsysError
 from recsys.growth import NewItem
 from serving.logs import place_of
@@ -18,7 +19,8 @@ from serving.logs import place_of
 log = logging.getLogger(__name__)
 
 Vector = tuple[float, ...]
-Bag = tuple[tuple[int, float], ...]
+Read = tuple[Vector, Bag]
+"""The item vector of a text, and its words for a model that scores by them, too (else none)."""
 Texts = tuple[tuple[str, str], ...]
 LATELY: Final = 2000
 """Texts of histories whose vectors are kept."""
@@ -36,12 +38,13 @@ class TextPlaces:
         self.model: Any = bundle.model
         self.tower = None if bundle.text is None else TextTower.load(bundle.text)
         self._name = bundle.name
-        self._known: dict[Texts, Vector | None] = {}
-        self._lately: dict[Texts, Vector | None] = {}
+        self._known: dict[Texts, Read | None] = {}
+        self._lately: dict[Texts, Read | None] = {}
 
     def vector(self, attributes: Mapping[str, str]) -> Vector | None:
         """Return the item vector of texts; None where there is none to give."""
-        return self._vectors([_key(attributes)], self._known)[0]
+        found = self._found([_key(attributes)], self._known)[0]
+        return None if found is None else found[0]
 
     def read(self, texts: Sequence[Mapping[str, str]]) -> list[Vector | None]:
         """Return the item vectors of the texts of a history, None where there is nothing to read.
@@ -49,7 +52,11 @@ class TextPlaces:
         Raises:
             DataError: the bundle reads no texts, or what it needs for that is not here.
         """
-        found = self._vectors([_key(one) for one in texts], self._lately)
+        keys = [_key(one) for one in texts]
+        found = self._found(keys, self._lately)
+        for key in keys:  # those asked for last are kept longest
+            if key in self._lately:
+                self._lately[key] = self._lately.pop(key)
         while len(self._lately) > LATELY:
             del self._lately[next(iter(self._lately))]
         if self.tower is None:
@@ -57,29 +64,21 @@ class TextPlaces:
                 f"history holds texts, but the model of bundle {self._name} reads none (here); send "
                 "ids of the catalogue, or add the items by POST /v1/items and send theirs"
             )
-        return found
+        return [None if one is None else one[0] for one in found]
 
     def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
         """Return the items, those that go `by_text` with their vectors instead of `like`."""
         return tuple(self._placed(item) for item in items)
 
     def _placed(self, item: NewItem) -> NewItem:
-        vector = self.vector(item.attributes) if item.by_text else None
-        if vector is None:
+        found = self._found([_key(item.attributes)], self._known)[0] if item.by_text else None
+        if found is None:
             return item
-        return replace(item, vector=vector, bag=self._bag(item.attributes), like=(), weights=())
+        vector, bag = found
+        return replace(item, vector=vector, bag=bag, like=(), weights=())
 
-    def _bag(self, attributes: Mapping[str, str]) -> Bag:
-        """Return the words of a text that has a vector; none for a model that scores by vectors alone."""
-        if self.tower is None or self.model.is_inner_product or not hasattr(self.model, "bag_of"):
-            return ()
-        bag: Bag = self.model.bag_of(self.tower.sentences([attributes]))
-        return bag
-
-    def _vectors(
-        self, keys: Sequence[Texts], known: dict[Texts, Vector | None]
-    ) -> list[Vector | None]:
-        """Return the vectors of texts; those that are not known yet are read at once, and then are."""
+    def _found(self, keys: Sequence[Texts], known: dict[Texts, Read | None]) -> list[Read | None]:
+        """Return what texts are read as; those that are not known yet are read at once, and then are."""
         new = [key for key in dict.fromkeys(keys) if key not in known]
         if new and self.tower is not None:
             try:
@@ -89,17 +88,18 @@ class TextPlaces:
                 self.tower = None
             except Exception as error:
                 if len(new) > 1:  # one of them may be at fault: each alone
-                    return [self._vectors([key], known)[0] for key in keys]
+                    return [self._found([key], known)[0] for key in keys]
                 what = {"error": type(error).__name__, "at": place_of(error)}
                 log.error("a text cannot be read", extra=what)
         return [known.get(key) for key in keys]
 
-    def _read(self, items: Sequence[Mapping[str, str]]) -> list[Vector | None]:
+    def _read(self, items: Sequence[Mapping[str, str]]) -> list[Read | None]:
         import torch
 
         tower = self.tower
         if tower is None:  # another thread has just found that it does not work
             raise ArtifactError(f"the texts' reader of bundle {self._name} was given up")
+        bags: list[Bag] = [()] * len(items)
         with torch.inference_mode():
             if hasattr(self.model, "encode_texts"):
                 texts = tower.vectors(items)  # [M, W]
@@ -109,9 +109,11 @@ class TextPlaces:
                 sentences = tower.sentences(items)  # item 0 is padding
                 says = sentences.lengths()[1:] > 0
                 found = self.model.vectors_of(sentences)[1:] if says.any() else [None] * len(items)
+                if not self.model.is_inner_product:
+                    bags = self.model.bags_of(sentences)
         return [
-            tuple(vector.tolist()) if some else None
-            for vector, some in zip(found, says, strict=True)
+            (tuple(vector.tolist()), bag) if some else None
+            for vector, bag, some in zip(found, bags, says, strict=True)
         ]
 
 

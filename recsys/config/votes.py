@@ -13,7 +13,8 @@ class VotesConfig(Section):
     weight: float = Field(1.0, gt=0)
     """In units of the training's logits."""
     history: int = Field(10, ge=1)
-    """How many of the newest events vote, each weighted 1/distance."""
+    """How many of the newest events vote, each weighted 1/distance; of those that the model is given, at
+    most `max_length`."""
     reach: int = Field(10, ge=1)
     """Training events up to this far apart are a pair, each 1/distance."""
     backward: float = Field(0.0, ge=0, le=1)

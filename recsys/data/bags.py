@@ -16,6 +16,8 @@ from recsys.data.token_store import VALUE_TYPE, TokenStore
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+Bag = tuple[tuple[int, float], ...]
+"""The bag of one item: its tokens and their weights."""
 
 
 def token_counts(store: TokenStore) -> sparse.csr_matrix:

@@ -5,10 +5,19 @@ Shapes: B sequences, H events, V items, T tokens of the vocabulary.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from recsys.models.votes import Csr, count_votes
+
+
+with warnings.catch_warnings():
+    # Torch warns once in a process, at the first one, that packed rows are in beta; all that is used of
+    # them here is a product.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 0], [], [], (1, 1))
 
 
 def history_bags(recent: Tensor, decay: float, bags: Csr, n_tokens: int) -> Tensor:
@@ -27,11 +36,9 @@ def history_bags(recent: Tensor, decay: float, bags: Csr, n_tokens: int) -> Tens
 def bag_products(queries: Tensor, bags: Csr) -> Tensor:
     """Return the products of histories' bags [B, T] with those of all items, float32 [B, V + 1]."""
     indptr, indices, weights = bags
-    row = torch.repeat_interleave(indptr.diff())  # [nnz]
     shape = (len(indptr) - 1, queries.shape[1])
-    where = torch.stack([row, indices.long()])
-    table = torch.sparse_coo_tensor(
-        where, weights, shape, is_coalesced=True, check_invariants=False
+    table = torch.sparse_csr_tensor(
+        indptr.to(indices.dtype), indices, weights, shape, check_invariants=False
     )
-    products: Tensor = torch.sparse.mm(table, queries.T).T  # [B, V + 1]
+    products: Tensor = (table @ queries.T).T  # [B, V + 1]
     return products

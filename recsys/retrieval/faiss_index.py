@@ -34,14 +34,12 @@ log = logging.getLogger(__name__)
 STRUCTURE = "index.faiss"
 PQ_CODES = 256
 """Centroids of each product-quantiser byte; training needs at least as many vectors."""
-RERANKED = {"flat": 1, "hnsw": 1, "ivf_flat": 1, "ivf_pq": 8}
-"""Candidates fetched per wanted item; quantised distances need more, to be settled exactly. `pq_scan`'s
-are `scan_rerank`."""
+KINDS = ("flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan")
+RERANKED = {"ivf_pq": 8}
+"""Candidates fetched per wanted item, where more than one: distances between codes are settled exactly."""
 SCAN_BITS = 4
 SCAN_LEAST = 320
 """Candidates that a scan fetches at least: for short lists they cost next to nothing."""
-SCAN_TRAINING = 65_536
-"""Vectors that a scan's codes are learned from, at most."""
 ONLY_CPU = {"hnsw", "pq_scan"}
 """Kinds that FAISS does not search on a GPU."""
 GROWTH = 4
@@ -106,7 +104,7 @@ class FaissIndex(Index):
         """Return how many candidates settle the best k."""
         if self.kind == "pq_scan":
             return max(SCAN_LEAST, self.config.scan_rerank * k)
-        return RERANKED[self.kind] * k
+        return RERANKED.get(self.kind, 1) * k
 
     def _candidates(self, queries: Tensor, fetch: int) -> Int64:
         """Return item indices int64 [B, fetch], 0 where FAISS found fewer."""
@@ -154,7 +152,7 @@ def build_faiss(kind: str, config: IndexConfig, rows: Tensor) -> FaissIndex:
     if not len(vectors):
         raise ConfigError("index: a FAISS index needs at least one item; use kind: exact")
     structure = _empty(faiss, kind, config, *vectors.shape)
-    structure.train(_training_rows(vectors) if kind == "pq_scan" else vectors)
+    structure.train(vectors)
     structure.add(vectors)
     return FaissIndex(config, rows.T, _to_gpu(faiss, kind, config, structure), kind=kind)
 
@@ -164,8 +162,8 @@ def load_faiss(
 ) -> FaissIndex:
     """Open the FAISS part of a saved index."""
     faiss, kind, path = import_faiss(), str(meta["kind"]), directory / STRUCTURE
-    if kind not in (known := {*RERANKED, "pq_scan"}):
-        raise ArtifactError(f"{directory}: index kind {kind!r} is not one of {sorted(known)}")
+    if kind not in KINDS:
+        raise ArtifactError(f"{directory}: index kind {kind!r} is not one of {', '.join(KINDS)}")
     if kind == "flat":
         structure = _empty(faiss, kind, config, columns.shape[1] - 1, columns.shape[0])
         structure.add(np.ascontiguousarray(columns.T[1:].numpy()))
@@ -218,13 +216,6 @@ def _scan(faiss: Any, n: int, width: int) -> Any:
     structure = faiss.IndexPQFastScan(width, codes, SCAN_BITS, faiss.METRIC_INNER_PRODUCT)
     structure.pq.cp.min_points_per_centroid = 1
     return structure
-
-
-def _training_rows(vectors: Any) -> Any:
-    """Return a seeded sample of vectors that codes are learned from."""
-    if len(vectors) <= SCAN_TRAINING:
-        return vectors
-    return vectors[np.sort(np.random.default_rng(0).choice(len(vectors), SCAN_TRAINING, False))]
 
 
 def _check_quantiser(config: IndexConfig, n: int, width: int) -> None:

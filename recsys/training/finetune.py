@@ -94,6 +94,7 @@ def finetune(model: Recformer, plan: FitPlan) -> list[EpochRow]:
     """
     model.encoder.requires_grad_(True)
     model.encoder.words.weight.requires_grad_(model.config.train_words)
+    model.prepare(plan.data)
     counts = plan.data.item_counts()
     stages, rows = model.config.stages, list[EpochRow]()
     if stages != "two":

@@ -81,7 +81,8 @@ class RestWriting(Objective):
         sum_{t > m} set_loss(query(y_m..y_{t-1}, z(y_1..y_m)), {y_t..y_L}),     m uniform on 0..L-1
 
     averaged over the steps: `ListWriting`'s `continue` with a loss that does not ask which of the
-    remaining songs comes first. The cuts are drawn anew in every step.
+    remaining songs comes first. As there, a list is a training window, so what comes after a window of
+    `max_length` places is not in the rest. The cuts are drawn anew in every step.
     """
 
     def __init__(self, loss: SetLoss) -> None:

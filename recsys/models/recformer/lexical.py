@@ -4,14 +4,16 @@
 
 for the newest events s_1, s_2, ... and the unit bags w of `recsys.data.bags`. An encoder of few dozen
 numbers finds what goes together, but not the rare word (a model's name, a size) that two texts share; a
-bag finds that and nothing else. Its idf is counted on the texts of the catalogue: nothing here comes from
-an event, so a catalogue that nobody has bought from has it, too. The bags are made of the sentences
-that the model holds, so they are no part of its state.
+bag finds that and nothing else. Its idf is counted on the texts of the items with training events; in a
+catalogue that nobody has bought from, on all. The bags are made of the sentences that the model holds,
+so of both only the idf is part of its state.
 
 Shapes: B sequences, V items, M new items, T tokens.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +22,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config.recformer import LexicalConfig
-from recsys.data.bags import inverse_frequency, token_counts, weighted_bags
+from recsys.data.bags import Bag, Bools, inverse_frequency, token_counts, weighted_bags
 from recsys.data.batches import SequenceBatch
 from recsys.data.token_store import TokenStore
 from recsys.models.token_bags import bag_products, history_bags
 from recsys.models.votes import Csr, csr_tensors
 
-Bag = tuple[tuple[int, float], ...]
-"""Tokens and their weights."""
-
 
 class LexicalTerm(nn.Module):
     """The bags of a catalogue, and their cosines with those of histories."""
 
+    idf: Tensor  # float32 [T]
     indptr: Tensor  # int64 [V + 2]
     indices: Tensor  # int32 [nnz], tokens
     weights: Tensor  # float32 [nnz]
@@ -40,30 +40,42 @@ class LexicalTerm(nn.Module):
     def __init__(self, config: LexicalConfig) -> None:
         super().__init__()
         self.config = config
-        self.idf = np.zeros(0, dtype=np.float32)
-        self._keep(sparse.csr_array((1, 1)))
+        self._counts = sparse.csr_matrix((1, 1), dtype=np.float32)
+        self._weigh(torch.zeros(1))
 
     def set_sentences(self, sentences: TokenStore) -> None:
-        """Weigh the tokens of every item's sentence by how rare they are among these."""
-        counts = token_counts(sentences)
-        self.idf = inverse_frequency(counts, np.asarray(sentences.rows) > 0)
-        self._keep(sparse.csr_array(weighted_bags(counts, self.idf)))
+        """Weigh the tokens of every item's sentence by how rare they are among all of these."""
+        self._counts = token_counts(sentences)
+        self.count(np.zeros(self._counts.shape[0], dtype=np.bool_))
 
-    def _keep(self, bags: sparse.csr_array) -> None:
+    def count(self, learned: Bools) -> None:
+        """Weigh them by how rare they are among the items `learned`, bool [V + 1]; if none is, among all."""
+        with_text = np.diff(self._counts.indptr) > 0
+        among = learned if learned.any() else with_text
+        self._weigh(torch.from_numpy(inverse_frequency(self._counts, among)))
+
+    def _weigh(self, idf: Tensor) -> None:
         device = self.indptr.device if hasattr(self, "indptr") else None
-        tensors = csr_tensors(bags)
-        for name, tensor in zip(("indptr", "indices", "weights"), tensors, strict=True):
+        self.register_buffer("idf", idf.to(device))
+        bags = sparse.csr_array(weighted_bags(self._counts, idf.cpu().numpy()))
+        for name, tensor in zip(("indptr", "indices", "weights"), csr_tensors(bags), strict=True):
             self.register_buffer(name, tensor.to(device), persistent=False)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._weigh(self.idf)
 
     @property
     def bags(self) -> Csr:
         """One row an item, that of PAD empty."""
         return self.indptr, self.indices, self.weights
 
-    def bag_of(self, sentences: TokenStore) -> Bag:
-        """Return the bag of item 1 of a store, weighted as the catalogue's are."""
-        row = weighted_bags(token_counts(sentences)[1:2], self.idf)
-        return tuple(zip(row.indices.tolist(), row.data.tolist(), strict=True))
+    def bags_of(self, sentences: TokenStore) -> list[Bag]:
+        """Return the bags of the items of a store, weighted as the catalogue's are."""
+        rows = weighted_bags(token_counts(sentences)[1:], self.idf.cpu().numpy())
+        return [tuple(zip(row.indices.tolist(), row.data.tolist(), strict=True)) for row in rows]
 
     def queries(self, batch: SequenceBatch) -> Tensor:
         """Return the histories' unit bags times the weight, float32 [B, T]; 0 for an empty one."""

@@ -27,11 +27,13 @@ import torch
 from torch import Tensor
 
 from recsys.config import RecformerConfig
+from recsys.data.bags import Bag
 from recsys.data.batches import SequenceBatch
+from recsys.data.sequences import TrainingData
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
 from recsys.models.recformer.encoder import TextEncoder
-from recsys.models.recformer.lexical import Bag, LexicalTerm
+from recsys.models.recformer.lexical import LexicalTerm
 from recsys.models.recformer.ranker import SentenceRanker, item_vectors
 
 SENTENCES: Final = "sentences."
@@ -62,6 +64,11 @@ class Recformer(SentenceRanker):
         self.item_encoder.requires_grad_(False)
         if self.lexical is not None:
             self.lexical.set_sentences(sentences)
+
+    def prepare(self, data: TrainingData) -> None:
+        """Count how rare the words of the training items are; see `EncoderModel.prepare`."""
+        if self.lexical is not None:
+            self.lexical.count(data.item_counts() > 0)
 
     def refresh_items(self, kept: Path | None = None) -> int:
         """Make the user encoder of this moment the item encoder, encode all items, return how many texts.
@@ -100,8 +107,8 @@ class Recformer(SentenceRanker):
         """See `EncoderModel.lifted`: the items that share most words with the history."""
         return None if self.lexical is None else self.lexical.candidates(batch, count)
 
-    def bag_of(self, sentences: TokenStore) -> Bag:
-        """Return the words of a new item, by which it is ranked as the catalogue's items are.
+    def bags_of(self, sentences: TokenStore) -> list[Bag]:
+        """Return the words of new items, by which they are ranked as the catalogue's items are.
 
         Without a lexical term they are none.
 
@@ -109,14 +116,16 @@ class Recformer(SentenceRanker):
             ArtifactError: the sentences are of another tokenizer.
         """
         self._check_tokenizer(sentences)
-        return () if self.lexical is None else self.lexical.bag_of(sentences)
+        if self.lexical is None:
+            return [()] * sentences.n_items
+        return self.lexical.bags_of(sentences)
 
     def beyond_of_bags(self, batch: SequenceBatch, bags: Tensor) -> Tensor:
         """Return the lexical term of new items with these words, float [B, M].
 
         Args:
             batch: the histories.
-            bags: sparse float [M, T], see `bag_of`; T may end with the last token that any of them has.
+            bags: sparse float [M, T], see `bags_of`; T may end with the last token that any of them has.
         """
         assert self.lexical is not None
         queries = self.lexical.queries(batch)[

@@ -136,5 +136,8 @@ def _write(file: Path, weights: str, hashes: npt.NDArray[np.uint64], vectors: Fl
         "hashes": torch.from_numpy(hashes.view(np.int64).copy()),
         "vectors": torch.from_numpy(vectors),
     }
-    save_file(tensors, aside, metadata={"weights": weights})
-    aside.replace(file)
+    try:
+        save_file(tensors, aside, metadata={"weights": weights})
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)

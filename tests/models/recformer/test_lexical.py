@@ -14,6 +14,7 @@ from sentences_of import token_store
 from recsys.config import IndexConfig, RecformerConfig, TextEncoderConfig
 from recsys.config.recformer import LexicalConfig
 from recsys.data.batches import batch_from_lists
+from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError
 from recsys.models.recformer.lexical import LexicalTerm
@@ -99,7 +100,7 @@ def test_new_items_are_ranked_by_their_words_as_those_of_the_catalogue(tmp_path:
     model, catalogue = ready(), texts()
     batch = batch_from_lists(HISTORIES, None, model.max_length)
     some = catalogue.take(np.array([5]))
-    bag = model.bag_of(some)
+    [bag] = model.bags_of(some)
     assert len(bag) and all(weight > 0 for _, weight in bag)
     tokens, weights = zip(*bag, strict=True)
     where = torch.tensor([[0] * len(bag), list(tokens)])
@@ -108,10 +109,42 @@ def test_new_items_are_ranked_by_their_words_as_those_of_the_catalogue(tmp_path:
     found = model.beyond_of_bags(batch, bags)
     torch.testing.assert_close(found[:, 0], model.beyond_product(batch)[:, 5])
     with pytest.raises(ArtifactError, match="tokenizer cdcdcdcd"):
-        model.bag_of(token_store([[1]], WORDS, "cd" * 32))
+        model.bags_of(token_store([[1]], WORDS, "cd" * 32))
     assert Recformer(RecformerConfig(encoder=model.encoder.config), N).lexical is None
     save_file(plain_state(model.state_dict()), tmp_path / "model.safetensors")
     copy = Recformer(model.config, N).eval()
     copy.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(copy.score(batch), model.score(batch))
-    assert copy.bag_of(some) == bag
+    assert copy.bags_of(some) == [bag]
+
+
+def learned_from(histories: list[list[int]], n_items: int) -> TrainingData:
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in histories])]).astype(np.int64)
+    items = np.array([item for one in histories for item in one], dtype=np.int32)
+    return TrainingData(SequenceStore(items, offsets, n_items), offsets[1:])
+
+
+@torch.no_grad()
+def test_words_of_items_without_training_events_move_nothing(tmp_path: Path) -> None:
+    """Items 1 and 2 are trained on; what item 3 says of itself changes their likeness not at all."""
+    found = []
+    for third in ([3], [1]):
+        term = LexicalTerm(LexicalConfig())
+        term.set_sentences(token_store([[0, 1], [1, 2], third], 4))
+        whole = float(term.bonus(batch_from_lists([[1]], None, 20))[0, 2])
+        term.count(np.array([False, True, True, False]))
+        found.append((whole, float(term.bonus(batch_from_lists([[1]], None, 20))[0, 2])))
+    assert found[0][0] != found[1][0]  # in a catalogue that nobody has bought from all texts count
+    assert found[0][1] == found[1][1]
+
+    model = ready()
+    assert model.lexical is not None
+    batch, before = batch_from_lists(HISTORIES, None, model.max_length), model.lexical.idf.clone()
+    model.prepare(learned_from(HISTORIES, N))
+    assert not torch.equal(model.lexical.idf, before)
+    save_file(plain_state(model.state_dict()), tmp_path / "model.safetensors")
+    copy = Recformer(model.config, N).eval()
+    copy.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(copy.beyond_product(batch), model.beyond_product(batch))
+    model.prepare(learned_from([], N))
+    torch.testing.assert_close(model.lexical.idf, before)
