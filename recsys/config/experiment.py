@@ -49,7 +49,8 @@ class IndexConfig(Section):
 
     kind: Literal["auto", "exact", "flat", "hnsw", "ivf_flat", "ivf_pq", "pq_scan"] = "auto"
     """`auto`: exact below `exact_below` items, HNSW above. `pq_scan` reads codes of all vectors, a
-    sixteenth of their size (an eighth where the width is odd), and scores the best exactly: quickly built, fast for wide vectors."""
+    sixteenth of their size (an eighth where the width is odd), and scores the best exactly: quickly
+    built, fast for wide vectors."""
     exact_below: int = Field(200_000, ge=0)
     hnsw_links: int = Field(32, ge=2)
     ef_construction: int = Field(100, ge=1)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recsys.models.votes import Csr, count_votes
 
-
 with warnings.catch_warnings():
     # Torch warns once in a process, at the first one, that packed rows are in beta; all that is used of
     # them here is a product.

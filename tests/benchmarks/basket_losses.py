@@ -1,10 +1,11 @@
 """The rest of a basket: does a loss of sets teach the same model more than the loss of the next line?
 
 The two learned models of configs/continuation_online_retail.yaml differ in their objective, and in the
-weight of the neighbours' votes, which validation chose for each. They are trained in this process with the same seeds, data and number of epochs (weights that are there are
-used again), and asked with the models that count for the hidden half of every test basket. A basket's
-figure is its mean over the seeds; means by basket with bootstrap intervals; paired sign-flip tests with
-Holm's correction over all pairs. The means of each seed stand beside.
+weight of the neighbours' votes, which validation chose for each. They are trained in this process with the
+same seeds, data and number of epochs (weights that are there are used again), and asked with the models
+that count for the hidden half of every test basket. A basket's figure is its mean over the seeds; means by
+basket with bootstrap intervals; paired sign-flip tests with Holm's correction over all pairs. The means of
+each seed stand beside.
 
     python tests/benchmarks/basket_losses.py --work out/basket_losses
 

@@ -37,6 +37,17 @@ def test_every_kind_is_measured_and_the_chosen_one_is_marked() -> None:
     assert memory_bytes(chosen) == 3001 * 8 * 4
 
 
+@pytest.mark.skipif(find_spec("faiss") is None, reason="needs the extra 'ann'")
+def test_a_chosen_scan_of_codes_is_measured_by_how_much_it_scores_exactly() -> None:
+    vectors = torch.cat([torch.zeros(1, 8), clusters(3000)[0]])
+    rows = measure_kinds(build_index(IndexConfig(kind="pq_scan"), vectors), vectors[1:101], 30)
+    scans = [row for row in rows if row["kind"] == "pq_scan"]
+    assert [row["setting"] for row in scans] == [f"scan_rerank {n}" for n in (16, 8, 64)]
+    assert [row["chosen"] for row in scans] == [True, False, False]
+    chosen, few, many = (row["recall"] for row in scans)
+    assert 0.5 < few <= chosen <= many
+
+
 def test_the_principal_directions_are_those_of_the_variance() -> None:
     generator = torch.Generator().manual_seed(1)
     plane = torch.randn(500, 2, generator=generator) * torch.tensor([5.0, 2.0])

@@ -14,7 +14,9 @@ from tiny_bundle import make_bundle
 
 from features.text_tower import TextTower
 from recsys.bundle import load_bundle
+from recsys.config.recformer import LexicalConfig
 from recsys.errors import DataError
+from recsys.growth import NewItem
 from recsys.recommender import Continue, ItemText, Query, Recommender
 from serving.rules import MAX_TEXTS
 from serving.text_places import TextPlaces
@@ -108,6 +110,36 @@ def test_a_tower_that_cannot_read_here_is_not_the_end_of_others(
             refused = endpoint.client.post("/v1/recommend", json={"history": [text_of(17)]})
             assert refused.status_code == 422 and "no encoder here" not in refused.text
         assert endpoint.ask(history=["i05"])["source"] == "model"
+
+
+def test_an_item_that_was_placed_keeps_its_words_when_the_reader_is_given_up(
+    tmp_path: Path,
+) -> None:
+    places = TextPlaces(load_bundle(recformer_bundle(tmp_path, LexicalConfig())))
+    item = NewItem("new", attributes={"title": "amber canyon"}, by_text=True)
+    [before] = places.place([item])
+    assert before.vector and before.bag
+    places.tower = None
+    assert places.place([item]) == (before,)
+    [other] = places.place([NewItem("other", attributes={"title": "cobalt"}, by_text=True)])
+    assert not other.vector and not other.bag
+
+
+def test_texts_that_are_asked_for_again_are_kept_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.text_places.LATELY", 2)
+    places = TextPlaces(load_bundle(recformer_bundle(tmp_path, LexicalConfig())))
+    read: list[str] = []
+    whole = TextPlaces._read
+    monkeypatch.setattr(
+        TextPlaces,
+        "_read",
+        lambda self, items: (read.extend(i["title"] for i in items), whole(self, items))[1],
+    )
+    for title in ("a", "b", "a", "c", "a", "b"):
+        places.read([{"title": title}])
+    assert read == ["a", "b", "c", "b"]  # b was the oldest when c came, though a was read first
 
 
 @pytest.mark.parametrize("make", [frozen_bundle, recformer_bundle])

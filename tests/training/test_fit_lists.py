@@ -14,11 +14,12 @@ from test_fit import ITEMS, assert_same_result, plan
 from test_fit_sets import Stopped, stop_after_the_first
 from test_fit_sets import plan as plan_of_baskets
 
-from recsys.config import LossConfig, Seq2SeqConfig, SetModelConfig, TrainingConfig
+from recsys.config import LossConfig, Seq2SeqConfig, SetModelConfig, TrainingConfig, VotesConfig
 from recsys.config.sets import AttentionPoolConfig, DeepSetsConfig, SIFConfig
 from recsys.data.song_vectors import read_song_vectors
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
+from recsys.models.neighbour_votes import NeighbourVotes
 from recsys.models.playlists.seq2seq import Seq2Seq
 from recsys.models.sets.mean import SIF
 from recsys.models.sets.model import SetModel
@@ -137,6 +138,21 @@ def test_a_set_learns_what_follows_it(tmp_path: Path) -> None:
     """Walks on a ring: the newest item cannot be told in a set, but all its neighbours are likely."""
     rows = fit(pooled(), plan(tmp_path, epochs=60, patience=60, validate_every=20))
     assert rows[-1]["ndcg@10"] > 0.4  # chance: 0.15
+
+
+def test_votes_are_counted_when_a_model_is_fitted(tmp_path: Path) -> None:
+    votes = VotesConfig(history=3, reach=2)
+    config = SetModelConfig(encoder=DeepSetsConfig(width=16), max_length=12, votes=votes)
+    model, run = SetModel(config, ITEMS), plan(tmp_path, epochs=1)
+    fit(model, run)
+    alone = NeighbourVotes(votes, ITEMS)
+    alone.fit(run.data)
+    assert model.votes is not None
+    expected = alone.state_dict()
+    assert expected and all(
+        torch.equal(found, expected[name]) for name, found in model.votes.state_dict().items()
+    )
+    assert any(bool(tensor.any()) for tensor in expected.values())
 
 
 def test_a_set_learns_the_next_basket_as_a_set(tmp_path: Path) -> None:
