@@ -46,13 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="a name in configs/")
     parser.add_argument("--cold", type=float, default=0.0, help="share of the items to hide")
+    parser.add_argument("--models", default=None, help="only these, with commas between")
+    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the configuration")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    plain = trained(options.config, options.work, 0.0)
+    settings = list(options.set)
+    if options.models is not None:
+        settings.append(f"models={chosen_models(options.config, options.models, settings)}")
+    plain = trained(options.config, options.work, 0.0, settings)
     parts: dict[str, dict[str, Values]] = {"all": {}}
     if options.cold:
-        hidden = trained(options.config, options.work / "cold", options.cold)
+        hidden = trained(options.config, options.work / "cold", options.cold, settings)
         parts = cold_parts(plain, hidden, options.cold)
     else:
         parts["all"] = {name: ranked(plain, name) for name in plain.models}
@@ -60,7 +65,8 @@ def main() -> None:
         "benchmark": "text_models",
         "date": now(),
         "command": f"python tests/benchmarks/text_models.py --config {options.config}"
-        + (f" --cold {options.cold}" if options.cold else ""),
+        + (f" --cold {options.cold}" if options.cold else "")
+        + (f" --models {options.models}" if options.models else ""),
         "seed": plain.seed,
         "parts": {part: figures(values) for part, values in parts.items()},
         "tests": {part: tests(values) for part, values in parts.items()},
@@ -73,9 +79,17 @@ def main() -> None:
     print(path, json.dumps(result["parts"]), file=sys.stderr)
 
 
-def trained(name: str, output: Path, cold: float) -> ExperimentConfig:
+def chosen_models(name: str, models: str, settings: list[str]) -> str:
+    """Return some models of a configuration as they are written in a setting."""
+    whole = load_config(ROOT / f"configs/{name}.yaml", settings)
+    some = {model: whole.models[model] for model in models.split(",")}
+    return json.dumps({model: some[model].model_dump(mode="json") for model in some})
+
+
+def trained(name: str, output: Path, cold: float, settings: list[str]) -> ExperimentConfig:
     """Run the stages up to training and return the configuration."""
-    overrides = [f"output={output}", f"split.cold_items={cold}", "tracking.enabled=false"]
+    overrides = [f"output={output}", *settings, f"split.cold_items={cold}"]
+    overrides += ["publish={}", "evaluation.baseline=null", "tracking.enabled=false"]
     path = f"configs/{name}.yaml"
     for stage in STAGES:
         command = [sys.executable, "-m", "pipelines.cli", stage, path, *overrides]
