@@ -33,6 +33,9 @@ class TextEncoderConfig(Section):
     """Tokens of an item that are read, its first ones; by default all that its sentence has."""
     max_items: int = Field(50, ge=1)
     """Newest items of a history that are read."""
+    structure: bool = True
+    """Whether a token knows which item it is of and whether it is of an attribute's name or value (the
+    embeddings of item positions and token types); without, its place in the sequence alone."""
     window: int | None = Field(None, ge=2, multiple_of=2)
     """Tokens see so many tokens around them, half on either side, and CLS; by default all. It saves
     nothing below about 1,000 tokens."""

@@ -92,8 +92,7 @@ def finetune(model: Recformer, plan: FitPlan) -> list[EpochRow]:
         DataError: there is nothing to learn from, or nothing to choose the best epoch on.
         ArtifactError: no validation gave a finite figure.
     """
-    model.encoder.requires_grad_(True)
-    model.encoder.words.weight.requires_grad_(model.config.train_words)
+    model.encoder.learn(words=model.config.train_words)
     model.prepare(plan.data)
     counts = plan.data.item_counts()
     stages, rows = model.config.stages, list[EpochRow]()

@@ -50,6 +50,9 @@ CONFIGS = ROOT / "configs"
 FLOORS = ("pop", "markov", "bag_of_tokens", "minilm")
 SHARES = (0.1, 0.05, 0.01, 1.0)
 LEARNED = ("recformer", "scratch", "sasrec")
+ABLATED = ("one_stage", "frozen_words", "no_structure")
+"""Of Recformer learned from all users; `scratch` is the fourth."""
+NO_STRUCTURE = ("name=recformer_pretrain_no_structure", "encoder.structure=false")
 STAGES = ("prepare", "features", "train", "evaluate")
 PACKAGES = ("recsys", "torch", "numpy", "polars", "pytorch-lightning", "ray", "tokenizers")
 METRICS = (("hr", 10), ("ndcg", 10), ("mrr", None))
@@ -133,7 +136,7 @@ class Cell:
         )
 
 
-def cells(seeds: Iterable[int]) -> list[Cell]:
+def cells(seeds: Iterable[int], *, ablations: bool = False) -> list[Cell]:
     """Return the cells in the order in which they are worth having."""
     found = []
     for number, seed in enumerate(seeds):
@@ -142,6 +145,8 @@ def cells(seeds: Iterable[int]) -> list[Cell]:
             found += [Cell(model, 1.0, seed) for model in (*FLOORS, "sasrec")]
         for share in SHARES:
             found += [Cell(model, share, seed) for model in LEARNED]
+        if number == 0 and ablations:
+            found += [Cell(model, 1.0, seed) for model in ABLATED]
     return list(dict.fromkeys(found))
 
 
@@ -191,7 +196,8 @@ def _keep_users(results: Path, cell: Cell, report: Path) -> None:
 
 def compare(results: Path) -> list[dict[str, Any]]:
     """Return paired comparisons by user: fine-tuned with scratch and SASRec of the same share and seed,
-    zero-shot with the floors and with SASRec; p by sign flips, with Holm's correction over all.
+    zero-shot with the floors and with SASRec, ablations with the whole; p by sign flips, with Holm's
+    correction over all.
     """
     there = {path.stem: np.load(path) for path in sorted((results / "users").glob("*.npz"))}
     pairs = []
@@ -200,6 +206,8 @@ def compare(results: Path) -> list[dict[str, Any]]:
         seed = rest.rsplit(".", 1)[1]
         if model == "recformer":
             pairs += [(name, f"{other}.{rest}") for other in LEARNED[1:]]
+        if model in ABLATED:
+            pairs += [(name, f"recformer.{rest}")]
         if model == "zero_shot":
             pairs += [(name, f"{other}.1.{seed}") for other in (*FLOORS, "sasrec")]
     rows = []
@@ -228,20 +236,26 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--pretrained", type=Path, default=None, help="a finished one, elsewhere")
     parser.add_argument("--pretrain", nargs="*", default=[], help="KEY=VALUE of the pre-training")
+    parser.add_argument("--ablations", action="store_true", help="also what the parts are worth")
     parser.add_argument("--output", type=Path, default=None, help="else that of the target")
     options = parser.parse_args()
     target = TARGETS[options.target]
+    if options.ablations and options.target != "scientific":
+        parser.error("the ablations are of configs/recformer_scientific.yaml; leave out --target")
     results: Path = options.output or target.results
     console, began, work = Console(), time.monotonic(), options.work.absolute()
     pretrained, chosen = options.pretrained, [*target.pretraining, *options.pretrain]
+
+    def pretrained_by(*settings: str) -> Path:
+        every = [f"output={work}", "tracking.enabled=false", *settings]
+        return pretrain(load_pretrain_config(CONFIGS / "recformer_pretrain.yaml", every), console)
+
     if pretrained is None:
-        settings = [f"output={work}", "tracking.enabled=false", *chosen]
-        config = load_pretrain_config(CONFIGS / "recformer_pretrain.yaml", settings)
-        pretrained = pretrain(config, console)
+        pretrained = pretrained_by(*chosen)
     wanted = None if options.models is None else options.models.split(",")
     asked = [
         cell
-        for cell in cells(map(int, options.seeds.split(",")))
+        for cell in cells(map(int, options.seeds.split(",")), ablations=options.ablations)
         if wanted is None or cell.model in wanted
     ]
     for number, cell in enumerate(asked, start=1):
@@ -249,7 +263,8 @@ def main() -> None:
             console.print(f"the time is over; {len(asked) - number + 1} cells are left")
             break
         console.rule(f"{number}/{len(asked)} {cell.model} {cell.users:g} seed {cell.seed}")
-        run(cell, target, work, pretrained.absolute(), results, console)
+        its = pretrained_by(*chosen, *NO_STRUCTURE) if cell.model == "no_structure" else pretrained
+        run(cell, target, work, its.absolute(), results, console)
         history = json.loads((pretrained / "history.json").read_text())
         summary = {
             "target": options.target,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recformer_study import (
+    ABLATED,
     CONFIGS,
     FLOORS,
     LEARNED,
@@ -27,6 +28,31 @@ def test_the_most_informative_cells_come_first() -> None:
     assert [c.seed for c in found] == sorted(c.seed for c in found)
     assert {(c.model, c.users) for c in found if c.seed == 1} == {
         (model, share) for model in LEARNED for share in SHARES
+    }
+    assert cells([0], ablations=True)[len(cells([0])) :] == [Cell(m, 1.0, 0) for m in ABLATED]
+
+
+def test_an_ablation_is_recformer_less_a_part(tmp_path: Path) -> None:
+    whole, less = (
+        {
+            name: Cell(name, 1.0, 0).config(TARGETS["scientific"], tmp_path, tmp_path).models[name]
+            for name in names
+        }
+        for names in (["recformer"], ABLATED)
+    )
+    [recformer] = whole.values()
+    found = {
+        name: {
+            field
+            for field, value in model.model_dump().items()
+            if value != recformer.model_dump()[field]
+        }
+        for name, model in less.items()
+    }
+    assert found == {
+        "one_stage": {"stages"},
+        "frozen_words": {"train_words"},
+        "no_structure": {"encoder"},
     }
 
 

@@ -106,6 +106,14 @@ class TextEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.init_weights()
+        self.learn()
+
+    def learn(self, *, words: bool = True) -> None:
+        """Let everything that takes part be trained, the vectors of words only if asked."""
+        self.requires_grad_(True)
+        self.words.weight.requires_grad_(words)
+        for table in (self.types, self.item_places):
+            table.requires_grad_(self.config.structure)
 
     def init_weights(self) -> None:
         """Draw linear maps and words with deviation 1 / sqrt(D), other tables with 0.02; no biases.
@@ -135,7 +143,8 @@ class TextEncoder(nn.Module):
         """Return the last block's vectors of all places, float [B, L, D]; those of padding are noise."""
         places = torch.arange(batch.ids.shape[1], device=batch.ids.device)
         x = self.words(batch.ids) + self.places(places)
-        x = x + self.types(batch.types) + self.item_places(batch.item_positions)
+        if self.config.structure:
+            x = x + self.types(batch.types) + self.item_places(batch.item_positions)
         x = self.dropout(self.norm(x))  # [B, L, D]
         mask, real = self._masks(batch)
         for block in self.blocks:

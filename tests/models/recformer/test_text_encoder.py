@@ -252,3 +252,21 @@ def test_pretrained_weights_of_another_shape_or_tokenizer_are_refused(tmp_path: 
         load_pretrained(small(blocks=2, max_tokens=70), "ab" * 32, tmp_path)
     with pytest.raises(ArtifactError, match="neither a finished pre-training nor"):
         checkpoint_hash(tmp_path / "nowhere")
+
+
+def test_without_structure_a_token_knows_its_place_alone() -> None:
+    """Neither names and values nor items can be told apart, and their tables do not learn."""
+    batch = token_batch()
+    other = replace(
+        batch, types=batch.types.flip(1), item_positions=torch.zeros_like(batch.item_positions)
+    )
+    whole, plain = small(), small(structure=False)
+    assert not torch.allclose(whole.encode(batch), whole.encode(other))
+    torch.testing.assert_close(plain.encode(batch), plain.encode(other))
+    still = [name for name, weight in plain.named_parameters() if not weight.requires_grad]
+    assert still == ["types.weight", "item_places.weight"]
+    plain.learn(words=False)
+    still = [name for name, weight in plain.named_parameters() if not weight.requires_grad]
+    assert still == ["words.weight", "types.weight", "item_places.weight"]
+    plain.encode(batch).sum().backward()
+    assert all(w.grad is not None for w in plain.parameters() if w.requires_grad)
