@@ -346,4 +346,6 @@ def study_table(summary: dict[str, Any]) -> Table:
 
 
 def _gain(row: dict[str, Any]) -> str:
+    if row["gain"] is None:
+        return "the baseline is 0"
     return f"{row['gain']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"

@@ -80,10 +80,11 @@ def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
     return rows, _pooled(drawn, rows)
 
 
-def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64]:
+def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64 | None]:
     """Return the paired comparison on a slice, and the bootstrap's relative differences [SAMPLES].
 
-    `gain`, `low` and `high` are shares of the baseline's mean.
+    `gain`, `low` and `high` are shares of the baseline's mean; None, and no samples, where that is 0 for
+    the users at hand or for some draw of them, so that there is nothing to be a share of.
 
     Raises:
         DataError: the two were evaluated on different targets.
@@ -95,13 +96,14 @@ def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64]:
     for sample in range(SAMPLES):
         chosen = rng.integers(0, len(difference), len(difference))
         draws[sample] = difference[chosen].mean(), base[chosen].mean()
-    relative = draws[:, 0] / np.maximum(draws[:, 1], 1e-12)
-    low, high = _interval(relative)
+    relative = draws[:, 0] / draws[:, 1] if (draws[:, 1] > 0).all() else None
+    low, high = (None, None) if relative is None else _interval(relative)
     p = permutation_test(difference[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
     row = {
         "value": round(float(model.mean()), 5),
         "baseline": round(float(base.mean()), 5),
-        "gain": round(float(difference.mean() / max(base.mean(), 1e-12)), 4),
+        "difference": round(float(difference.mean()), 5),
+        "gain": None if relative is None else round(float(difference.mean() / base.mean()), 4),
         "low": low,
         "high": high,
         "p": round(float(p), 5),
@@ -127,10 +129,14 @@ def _by_user(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
     return sides[0], sides[1]
 
 
-def _pooled(samples: Sequence[Float64], rows: Sequence[Row]) -> Row:
-    low, high = _interval(np.mean(samples, axis=0))
-    gain = round(mean(row["gain"] for row in rows), 4)
-    return {"gain": gain, "low": low, "high": high, "sets": [row["set"] for row in rows]}
+def _pooled(samples: Sequence[Float64 | None], rows: Sequence[Row]) -> Row:
+    """Return the mean gain of the sets that have one."""
+    known = [(one, row) for one, row in zip(samples, rows, strict=True) if one is not None]
+    if not known:
+        return {"gain": None, "low": None, "high": None, "sets": []}
+    low, high = _interval(np.mean([one for one, _ in known], axis=0))
+    gain = round(mean(row["gain"] for _, row in known), 4)
+    return {"gain": gain, "low": low, "high": high, "sets": [row["set"] for _, row in known]}
 
 
 def _interval(samples: Float64) -> tuple[float, float]:

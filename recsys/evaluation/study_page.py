@@ -29,7 +29,8 @@ def write_study_page(path: Path, summary: Row) -> None:
         *_drawn([pooled(summary)]),
         paragraph(
             "Mean over the sets of (difference / the baseline's mean), with its 95 % interval over users; "
-            "a model is pooled over the sets that it was trained on."
+            "a model is pooled over the sets that it was trained on. Where the baseline is 0 (for all users "
+            "or for a draw of them) there is no gain."
         ),
         heading("By set"),
         *_drawn([by_set(summary)]),
@@ -52,6 +53,7 @@ def pooled(summary: Row) -> Figure | None:
     marks = [
         Dot(f"{model} ({len(row['sets'])})", "all", row["gain"], row["low"], row["high"])
         for model, row in summary["pooled"].items()
+        if row["gain"] is not None
     ]
     return dots("Pooled gain (sets)", marks, "share of the baseline", zero=True) if marks else None
 
@@ -62,6 +64,7 @@ def by_set(summary: Row) -> Figure | None:
         Dot(row["set"], model, row["gain"], row["low"], row["high"])
         for model, rows in summary["by_set"].items()
         for row in rows
+        if row["gain"] is not None
     ]
     return dots("Gain by set", marks, "share of the baseline", zero=True) if marks else None
 
@@ -77,7 +80,7 @@ def sliced(summary: Row, field: str) -> list[Figure]:
                 for one in rows
                 if one["set"] == name
                 for part, row in one["slices"].items()
-                if part.startswith(way)
+                if part.startswith(way) and row[field] is not None
             ]
             if marks:
                 axis = "share of the baseline" if field == "gain" else summary["metric"]
@@ -96,7 +99,8 @@ def _comparisons(summary: Row) -> str:
             Cell(f"{row['set']}, {model}"),
             Cell(f"{row['value']:.4f}"),
             Cell(f"{row['baseline']:.4f}"),
-            Cell(f"{row['gain']:+.1%}", f"{row['low']:+.1%} to {row['high']:+.1%}"),
+            Cell(f"{row['difference']:+.4f}"),
+            gain_cell(row),
             Cell(p_text(row["p"])),
             Cell(p_text(row["p_holm"])),
             Cell(", ".join(map(str, row["seeds"])), f"{row['users']:,} users"),
@@ -104,8 +108,24 @@ def _comparisons(summary: Row) -> str:
         for model, rows in summary["by_set"].items()
         for row in rows
     ]
-    header = ["set and model", "model", "baseline", "gain", "p", "p, Holm over sets", "seeds"]
+    header = [
+        "set and model",
+        "model",
+        "baseline",
+        "difference",
+        "gain",
+        "p",
+        "p, Holm over sets",
+        "seeds",
+    ]
     return table("Paired by user over the seeds that both have", header, body)
+
+
+def gain_cell(row: Row) -> Cell:
+    """Return a gain with its interval; a dash where the baseline is 0."""
+    if row["gain"] is None:
+        return Cell("-", "the baseline is 0")
+    return Cell(f"{row['gain']:+.1%}", f"{row['low']:+.1%} to {row['high']:+.1%}")
 
 
 def _means(summary: Row) -> str:

@@ -105,6 +105,25 @@ def test_a_gain_of_half_of_the_users_has_an_interval() -> None:
     assert 0.05 < row["gain"] < 0.15 and len(samples) == 2000
 
 
+def test_a_baseline_of_nothing_has_no_gain(tmp_path: Any) -> None:
+    """Not in a slice, not in the pool, and not by a draw of users that happens to have none."""
+    nothing, rare = np.zeros(400), np.where(USER == 7, 1.0, 0.0)
+    slices = made(0.0).slices
+    of_rare = (made(0.1), Scored(np.arange(400), USER, rare, slices))
+    row, samples = compared([of_rare], "all")
+    assert (row["gain"], row["low"], samples) == (None, None, None) and row["difference"] > 0.4
+    of_nothing = (made(0.1), Scored(np.arange(400), USER, nothing, slices))
+    rows, pooled = compare_with({"a": [of_nothing], "b": pairs(0.1)})
+    assert [r["gain"] for r in rows] == [None, 0.1]
+    assert (pooled["gain"], pooled["sets"]) == (0.1, ["b"])
+    write_study_page(
+        tmp_path / "study.html",
+        summary_of(by_set={"x": [{**r, "seeds": [0]} for r in rows]}, pooled={"x": pooled}),
+    )
+    assert "the baseline is 0" in (tmp_path / "study.html").read_text()
+    assert compare_with({"a": [of_nothing]})[1]["gain"] is None
+
+
 def test_different_targets_are_not_paired() -> None:
     other = made(0.0)
     shifted = Scored(other.index + 1, USER, BASE, other.slices)
