@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipelines.environment import set_training_environment
 from pipelines.training_group import data_parallel, run_workers
 from pipelines.training_process import join_tracking, tell_epoch
 from recsys.config import (
@@ -225,6 +226,7 @@ def pretrain_worker(settings: dict[str, Any]) -> None:
 
 def fit_encoder(settings: dict[str, Any], **plan: Any) -> None:
     """Pre-train the encoder that the settings describe, leave it and its history in their directory."""
+    set_training_environment()
     import torch
     from safetensors.torch import load_file
 
