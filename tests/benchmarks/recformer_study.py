@@ -50,6 +50,8 @@ CONFIGS = ROOT / "configs"
 FLOORS = ("pop", "markov", "bag_of_tokens", "minilm")
 SHARES = (0.1, 0.05, 0.01, 1.0)
 LEARNED = ("recformer", "scratch", "sasrec")
+PLAIN = ("plain", "plain_scratch")
+"""The first two without the words' own term, at every share below the whole."""
 ABLATED = ("one_stage", "frozen_words", "no_structure")
 """Of Recformer learned from all users; `scratch` is the fourth."""
 NO_STRUCTURE = ("name=recformer_pretrain_no_structure", "encoder.structure=false")
@@ -146,6 +148,7 @@ def cells(seeds: Iterable[int], *, ablations: bool = False) -> list[Cell]:
         for share in SHARES:
             found += [Cell(model, share, seed) for model in LEARNED]
         if number == 0 and ablations:
+            found += [Cell(model, share, seed) for share in SHARES[:3] for model in PLAIN]
             found += [Cell(model, 1.0, seed) for model in ABLATED]
     return list(dict.fromkeys(found))
 
@@ -206,6 +209,8 @@ def compare(results: Path) -> list[dict[str, Any]]:
         seed = rest.rsplit(".", 1)[1]
         if model == "recformer":
             pairs += [(name, f"{other}.{rest}") for other in LEARNED[1:]]
+        if model == "plain":
+            pairs += [(name, f"{other}.{rest}") for other in ("plain_scratch", "sasrec")]
         if model in ABLATED:
             pairs += [(name, f"recformer.{rest}")]
         if model == "zero_shot":

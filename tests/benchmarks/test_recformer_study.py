@@ -29,7 +29,9 @@ def test_the_most_informative_cells_come_first() -> None:
     assert {(c.model, c.users) for c in found if c.seed == 1} == {
         (model, share) for model in LEARNED for share in SHARES
     }
-    assert cells([0], ablations=True)[len(cells([0])) :] == [Cell(m, 1.0, 0) for m in ABLATED]
+    more = cells([0], ablations=True)[len(cells([0])) :]
+    assert [(c.model, c.users) for c in more[:2]] == [("plain", 0.1), ("plain_scratch", 0.1)]
+    assert more[-3:] == [Cell(m, 1.0, 0) for m in ABLATED]
 
 
 def test_an_ablation_is_recformer_less_a_part(tmp_path: Path) -> None:
@@ -38,7 +40,7 @@ def test_an_ablation_is_recformer_less_a_part(tmp_path: Path) -> None:
             name: Cell(name, 1.0, 0).config(TARGETS["scientific"], tmp_path, tmp_path).models[name]
             for name in names
         }
-        for names in (["recformer"], ABLATED)
+        for names in (["recformer"], ["plain", *ABLATED])
     )
     [recformer] = whole.values()
     found = {
@@ -50,6 +52,7 @@ def test_an_ablation_is_recformer_less_a_part(tmp_path: Path) -> None:
         for name, model in less.items()
     }
     assert found == {
+        "plain": {"lexical"},
         "one_stage": {"stages"},
         "frozen_words": {"train_words"},
         "no_structure": {"encoder"},
