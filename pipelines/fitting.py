@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.environment import set_training_environment
 from pipelines.statistics import training_statistics
 from pipelines.warm_start import FACTS, earlier_model, start_from
 from recsys.config import ExperimentConfig
@@ -67,6 +68,7 @@ def fit_model(
     it learns from. It goes on from an `earlier` model, by default from the bundle of `warm_start`.
     `plan` holds further fields of the `FitPlan`.
     """
+    set_training_environment()
     import torch
 
     from recsys.models import EncoderModel, build_model

@@ -2,13 +2,13 @@
 
 A cell is a set, a model and a seed: every stage up to the evaluation, of that model alone, on the test
 targets. Stages are cached by content and an interrupted training goes on, so a study that is stopped or
-asked for more does only what is missing. The cells most worth having come first; after each the summary
-and the page are made again, of all cells that there are.
+asked for more does only what is missing. The cells most worth having come first; at the end the summary
+and the page are made anew, of all cells whose run and report are those of the configuration.
 
     out/<study>/
-      cells/<set>.<model>.<seed>.json     figures, and the keys of the run and the report they are of
+      cells/<set>/<model>/<seed>.json     figures, and the keys of the run and the report they are of
       summary.json, study.html
-      runs/                               the experiments' own stages
+      runs/<set>/                         the experiments' own stages
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Cell:
     @property
     def name(self) -> str:
         """How it is called, and its file."""
-        return f"{self.set}.{self.model}.{self.seed}"
+        return f"{self.set}/{self.model}/{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,15 @@ class Study:
         whole = self.experiments[cell.set]
         return whole.model_copy(
             update={
+                "name": cell.set,
                 "seed": cell.seed,
                 "data_seed": whole.drawn_by,  # all seeds have the same targets, so they can be paired
                 "output": self.directory / RUNS,
                 "models": {cell.model: whole.models[cell.model]},
-                "evaluation": whole.evaluation.model_copy(update={"baseline": None}),
-                "publish": PublishConfig(model=cell.model),  # the test targets alone are ranked
+                "evaluation": whole.evaluation.model_copy(
+                    update={"baseline": None, "splits": ["test"]}
+                ),
+                "publish": PublishConfig(model=cell.model),  # so validation need not choose one
                 "tracking": TrackingConfig(enabled=False),
                 "order_test": None,
                 "tune": None,
@@ -145,9 +148,9 @@ class Study:
         """Return where a cell's figures are."""
         return self.directory / CELLS / f"{cell.name}.json"
 
-    def missing(self) -> list[str]:
-        """Return the cells that have no figures yet, in their order."""
-        return [cell.name for cell in self.cells() if not self.file(cell).is_file()]
+    def done(self) -> list[Cell]:
+        """Return the cells whose figures are those of the configuration, in their order."""
+        return [cell for cell in self.cells() if is_done(self, cell)]
 
 
 def run_study(
@@ -178,6 +181,9 @@ def run_study(
         for cell in cells
         if (not sets or cell.set in sets) and (not models or cell.model in models)
     ]
+    for name in dict.fromkeys(cell.set for cell in asked):
+        console.rule(name)
+        _bring_up_to_date(study, name, console)
     todo = [cell for cell in asked if not is_done(study, cell)]
     if len(todo) < len(asked):
         console.print(f"{len(asked) - len(todo)} of {len(asked)} cells are up to date")
@@ -193,10 +199,14 @@ def run_study(
                 stack.enter_context(ray_session(study.experiment(cell).ray))
             console.rule(f"{number}/{len(todo)} {cell.name}")
             run_cell(study, cell, console)
-            write_summary(study)
-    if not todo:
-        write_summary(study)
+    write_summary(study)
     return study.directory
+
+
+def _bring_up_to_date(study: Study, name: str, console: Console) -> None:
+    """Prepare a set's data as its configuration and files are now: what a cell is of is told by them."""
+    config = study.experiment(Cell(name, study.config.baseline, study.config.seeds[0]))
+    run_steps(config, [step for stage in STAGES[:2] for step in plan(config, stage)], console)
 
 
 def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[str, None]) -> None:
@@ -207,20 +217,22 @@ def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[st
 
 
 def is_done(study: Study, cell: Cell) -> bool:
-    """Tell whether a cell's figures are of what its experiment would make now."""
+    """Tell whether a cell's figures are of the prepared data and the settings as they are."""
     path = study.file(cell)
     if not path.is_file():
         return False
     try:
-        keys = _keys(study.experiment(cell), cell)
-    except ArtifactError:  # data, settings or code have changed since
+        keys = _keys(study, cell)
+    except ArtifactError:  # no run or no report of these
         return False
     return bool(json.loads(path.read_text(encoding="utf-8"))["keys"] == keys)
 
 
-def _keys(config: ExperimentConfig, cell: Cell) -> dict[str, str]:
+def _keys(study: Study, cell: Cell) -> dict[str, Any]:
     """Return what a cell's figures are of; `ArtifactError` if its run or report is of another state."""
+    config = study.experiment(cell)
     return {
+        "k": study.config.k,
         "run": tested_run(config, cell.model, "main").manifest["key"],
         "report": read_manifest(finished_report(config))["key"],
     }
@@ -247,24 +259,31 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
         },
         "users": rows[0]["users"],
         "training": read_manifest(first)["metrics"],
-        "keys": _keys(config, cell),
+        "keys": _keys(study, cell),
         "seconds": round(time.monotonic() - began, 1),
     }
-    path = study.file(cell)
+    _write(study.file(cell), figures)
+
+
+def _write(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
 
 
 def write_summary(study: Study) -> dict[str, Any]:
-    """Make `summary.json` and the page of all cells that have figures; return the summary."""
+    """Make `summary.json` and the page of all cells that are done; return the summary."""
     from recsys.evaluation.study import compare_with, over_seeds
     from recsys.evaluation.study_page import write_study_page
 
     config = study.config
     cells: dict[tuple[str, str], dict[int, Cell]] = defaultdict(dict)
-    for cell in study.cells():
-        if study.file(cell).is_file():
-            cells[cell.set, cell.model][cell.seed] = cell
+    done = study.done()
+    for cell in done:
+        cells[cell.set, cell.model][cell.seed] = cell
+    found = {cell: scored(study, cell) for cell in done}
     means = []
     for (name, model), by_seed in cells.items():
         known = {seed: _means_of(study.file(cell)) for seed, cell in by_seed.items()}
@@ -275,7 +294,7 @@ def write_summary(study: Study) -> dict[str, Any]:
         for name in study.experiments:
             mine, base = cells.get((name, model), {}), cells.get((name, config.baseline), {})
             if both := sorted(mine.keys() & base.keys()):
-                pairs[name] = [(scored(study, mine[s]), scored(study, base[s])) for s in both]
+                pairs[name] = [(found[mine[s]], found[base[s]]) for s in both]
                 seeds[name] = both
         if pairs:
             rows, pooled[model] = compare_with(pairs)
@@ -288,11 +307,9 @@ def write_summary(study: Study) -> dict[str, Any]:
         "over_seeds": means,
         "by_set": by_set,
         "pooled": pooled,
-        "missing": study.missing(),
+        "missing": [cell.name for cell in study.cells() if cell not in found],
     }
-    study.directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(summary, indent=1) + "\n"
-    (study.directory / SUMMARY).write_text(text, encoding="utf-8")
+    _write(study.directory / SUMMARY, summary)
     write_study_page(study.directory / PAGE, summary)
     return summary
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.environment import set_training_environment
 from pipelines.fitting import fit_model, open_data, training_data
 from pipelines.progress import record_epoch
 from pipelines.tracking import Tracker, TrackerSettings
@@ -54,7 +53,6 @@ def train_worker(settings: dict[str, Any]) -> None:
 
 def train_process(settings: dict[str, Any], rank: int = 0, world_size: int = 1) -> None:
     """Do what one of the processes that train together does; the first one leaves the result."""
-    set_training_environment()
     work = Path(settings["directory"])
     tracker = join_tracking(settings) if rank == 0 else None
     rows = fit_model(

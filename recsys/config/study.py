@@ -20,8 +20,8 @@ class StudyConfig(Section):
     name: str = Field(pattern=NAME)
     output: Path = Path("out")
     """The study is written below `output/name`, the experiments' stages below `output/name/runs`."""
-    sets: Annotated[dict[str, Path], Field(min_length=1)]
-    """Names of data sets and the configurations of their experiments."""
+    sets: Annotated[dict[Annotated[str, Field(pattern=NAME)], Path], Field(min_length=1)]
+    """Names of data sets and the configurations of their experiments, each run under its set's name."""
     models: Annotated[list[str], Field(min_length=1)]
     """Trained by every seed, in the order in which their figures are worth having."""
     baseline: str
@@ -49,7 +49,7 @@ class StudyConfig(Section):
                 f"ablations names {', '.join(unknown)}, which is none of sets "
                 f"({', '.join(self.sets)})"
             )
-        for name in ("seeds", "models", "once"):
+        for name in ("seeds", "models", "once", "ablations"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice: {values}")

@@ -3,7 +3,8 @@
 A user's value is the mean over his targets and over the seeds that both models have. Differences are
 paired by user: percentile bootstrap intervals, sign flip tests with Holm's correction over the sets. The
 pooled effect is the mean over the sets of (difference / the baseline's mean); its interval draws users
-anew within every set, so it speaks of other users of these sets and not of other sets.
+anew within every set. So intervals and p-values speak of other users of these sets, for these trainings:
+not of other sets, and of other trainings only as far as the seeds, whose differences stand beside, agree.
 """
 
 from __future__ import annotations
@@ -68,20 +69,23 @@ def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
     Args:
         pairs: for every set the (model, baseline) of each seed that both have.
     """
-    rows, drawn = [], []
+    rows, drawn, rng = [], [], np.random.default_rng(0)
     for name, of_set in pairs.items():
-        row, samples = compared(of_set, WHOLE)
-        names = dict.fromkeys(s for pair in of_set for s in pair[0].slices if s != WHOLE)
-        slices = {s: compared(of_set, s)[0] for s in names}
-        rows.append({"set": name, **row, "slices": slices})
+        row, samples = compared(of_set, WHOLE, rng)
+        model, base = _by_user(of_set, WHOLE)
+        p = permutation_test((model - base)[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
+        slices = {s: compared(of_set, s, rng)[0] for s in of_set[0][0].slices if s != WHOLE}
+        rows.append({"set": name, **row, "p": round(float(p), 5), "slices": slices})
         drawn.append(samples)
     for row, p in zip(rows, holm(np.array([r["p"] for r in rows])), strict=True):
         row["p_holm"] = round(float(p), 5)
     return rows, _pooled(drawn, rows)
 
 
-def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64 | None]:
-    """Return the paired comparison on a slice, and the bootstrap's relative differences [SAMPLES].
+def compared(
+    pairs: Sequence[Pair], name: str, rng: np.random.Generator
+) -> tuple[Row, Float64 | None]:
+    """Return the comparison on a slice, and the bootstrap's relative differences [SAMPLES].
 
     `gain`, `low` and `high` are shares of the baseline's mean; None, and no samples, where that is 0 for
     the users at hand or for some draw of them, so that there is nothing to be a share of.
@@ -91,14 +95,13 @@ def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64 | None]:
     """
     model, base = _by_user(pairs, name)
     difference = model - base
-    rng = np.random.default_rng(0)
     draws = np.empty((SAMPLES, 2))
     for sample in range(SAMPLES):
         chosen = rng.integers(0, len(difference), len(difference))
         draws[sample] = difference[chosen].mean(), base[chosen].mean()
     relative = draws[:, 0] / draws[:, 1] if (draws[:, 1] > 0).all() else None
     low, high = (None, None) if relative is None else _interval(relative)
-    p = permutation_test(difference[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
+    each = [float(np.subtract(*_by_user([pair], name)).mean()) for pair in pairs]
     row = {
         "value": round(float(model.mean()), 5),
         "baseline": round(float(base.mean()), 5),
@@ -106,7 +109,7 @@ def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64 | None]:
         "gain": None if relative is None else round(float(difference.mean() / base.mean()), 4),
         "low": low,
         "high": high,
-        "p": round(float(p), 5),
+        "by_seed": [round(one, 5) for one in each],
         "users": len(difference),
     }
     return row, relative
@@ -114,19 +117,20 @@ def compared(pairs: Sequence[Pair], name: str) -> tuple[Row, Float64 | None]:
 
 def _by_user(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
     """Return both models' means by user over seeds and targets of a slice, float64 [U] each."""
-    sides = []
-    for side in (0, 1):
-        means = []
-        for pair in pairs:
-            if not np.array_equal(pair[0].index, pair[1].index):
-                raise DataError(
-                    "the models were evaluated on different targets, so they cannot be paired; run the "
-                    "study again after a change of data or split"
-                )
-            one, inside = pair[side], pair[0].slices[name]
-            means.append(user_means(one.values[inside, None], one.user[inside])[1][:, 0])
-        sides.append(np.mean(means, axis=0))
-    return sides[0], sides[1]
+    first = pairs[0][0]
+    for one in (one for pair in pairs for one in pair):
+        if not (np.array_equal(one.index, first.index) and np.array_equal(one.user, first.user)):
+            raise DataError(
+                "the models were evaluated on different targets, so they cannot be paired; run the "
+                "study again after a change of data or split"
+            )
+    inside = first.slices[name]
+    sides = (
+        [user_means(pair[side].values[inside, None], first.user[inside])[1][:, 0] for pair in pairs]
+        for side in (0, 1)
+    )
+    model, base = (np.mean(means, axis=0) for means in sides)
+    return model, base
 
 
 def _pooled(samples: Sequence[Float64 | None], rows: Sequence[Row]) -> Row:

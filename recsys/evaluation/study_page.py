@@ -29,8 +29,9 @@ def write_study_page(path: Path, summary: Row) -> None:
         *_drawn([pooled(summary)]),
         paragraph(
             "Mean over the sets of (difference / the baseline's mean), with its 95 % interval over users; "
-            "a model is pooled over the sets that it was trained on. Where the baseline is 0 (for all users "
-            "or for a draw of them) there is no gain."
+            "a model is pooled over the sets that it was trained on. Intervals and p speak of other users, "
+            "for these trainings: of others as far as the differences by seed agree. Where the baseline "
+            "is 0 (for all users or for a draw of them) there is no gain."
         ),
         heading("By set"),
         *_drawn([by_set(summary)]),
@@ -99,7 +100,7 @@ def _comparisons(summary: Row) -> str:
             Cell(f"{row['set']}, {model}"),
             Cell(f"{row['value']:.4f}"),
             Cell(f"{row['baseline']:.4f}"),
-            Cell(f"{row['difference']:+.4f}"),
+            Cell(f"{row['difference']:+.4f}", " ".join(f"{d:+.4f}" for d in row["by_seed"])),
             gain_cell(row),
             Cell(p_text(row["p"])),
             Cell(p_text(row["p_holm"])),
@@ -112,7 +113,7 @@ def _comparisons(summary: Row) -> str:
         "set and model",
         "model",
         "baseline",
-        "difference",
+        "difference (by seed)",
         "gain",
         "p",
         "p, Holm over sets",

@@ -138,6 +138,11 @@ class Cell:
         )
 
 
+def few(model: str, share: float) -> str:
+    """Return the model as it is set for so many users: the one of ids learns otherwise from few."""
+    return "sasrec_few" if model == "sasrec" and share < 1 else model
+
+
 def cells(seeds: Iterable[int], *, ablations: bool = False) -> list[Cell]:
     """Return the cells in the order in which they are worth having."""
     found = []
@@ -146,7 +151,7 @@ def cells(seeds: Iterable[int], *, ablations: bool = False) -> list[Cell]:
             found += [Cell("zero_shot", 0.0, seed)]
             found += [Cell(model, 1.0, seed) for model in (*FLOORS, "sasrec")]
         for share in SHARES:
-            found += [Cell(model, share, seed) for model in LEARNED]
+            found += [Cell(few(model, share), share, seed) for model in LEARNED]
         if number == 0 and ablations:
             found += [Cell(model, share, seed) for share in SHARES[:3] for model in PLAIN]
             found += [Cell(model, 1.0, seed) for model in ABLATED]
@@ -208,9 +213,10 @@ def compare(results: Path) -> list[dict[str, Any]]:
         model, rest = name.split(".", 1)
         seed = rest.rsplit(".", 1)[1]
         if model == "recformer":
-            pairs += [(name, f"{other}.{rest}") for other in LEARNED[1:]]
+            share = float(rest.rsplit(".", 1)[0])
+            pairs += [(name, f"{few(other, share)}.{rest}") for other in LEARNED[1:]]
         if model == "plain":
-            pairs += [(name, f"{other}.{rest}") for other in ("plain_scratch", "sasrec")]
+            pairs += [(name, f"{other}.{rest}") for other in ("plain_scratch", "sasrec_few")]
         if model in ABLATED:
             pairs += [(name, f"recformer.{rest}")]
         if model == "zero_shot":

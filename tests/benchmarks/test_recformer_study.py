@@ -16,6 +16,7 @@ from recformer_study import (
     Cell,
     cells,
     compare,
+    few,
 )
 
 from recsys.config import RecformerConfig, SASRecConfig, load_config, load_pretrain_config
@@ -27,8 +28,9 @@ def test_the_most_informative_cells_come_first() -> None:
     assert [c.model for c in found[: 2 + len(FLOORS)]] == ["zero_shot", *FLOORS, "sasrec"]
     assert [c.seed for c in found] == sorted(c.seed for c in found)
     assert {(c.model, c.users) for c in found if c.seed == 1} == {
-        (model, share) for model in LEARNED for share in SHARES
+        (few(model, share), share) for model in LEARNED for share in SHARES
     }
+    assert ("sasrec_few", 0.01) in {(c.model, c.users) for c in found}
     more = cells([0], ablations=True)[len(cells([0])) :]
     assert [(c.model, c.users) for c in more[:2]] == [("plain", 0.1), ("plain_scratch", 0.1)]
     assert more[-3:] == [Cell(m, 1.0, 0) for m in ABLATED]
@@ -72,7 +74,7 @@ def test_a_cell_is_one_model_at_a_share_of_the_users(tmp_path: Path, name: str) 
     assert (scratch.encoder, scratch.lexical) == (model.encoder, model.lexical)
     [zero] = Cell("zero_shot", 0.0, 0).config(target, tmp_path, weights).models.values()
     assert isinstance(zero, RecformerConfig) and zero.stages == "none"
-    [sasrec] = Cell("sasrec", 0.01, 0).config(target, tmp_path, weights).models.values()
+    [sasrec] = Cell("sasrec_few", 0.01, 0).config(target, tmp_path, weights).models.values()
     assert isinstance(sasrec, SASRecConfig) and sasrec.training.users == 0.01
     for floor in FLOORS:
         assert list(Cell(floor, 1.0, 0).config(target, tmp_path, weights).models) == [floor]
@@ -102,19 +104,19 @@ def test_models_are_compared_by_user_at_the_same_share_and_seed(tmp_path: Path) 
 
     keep("recformer.0.1.0", base + 0.2)
     keep("scratch.0.1.0", base)
-    keep("sasrec.0.1.0", base + 0.2)
+    keep("sasrec_few.0.1.0", base + 0.2)
     keep("sasrec.1.0", base)
     keep("zero_shot.0.0", base - 0.1)
     rows = {tuple(row["pair"]): row for row in compare(tmp_path)}
     assert set(rows) == {
         ("recformer.0.1.0", "scratch.0.1.0"),
-        ("recformer.0.1.0", "sasrec.0.1.0"),
+        ("recformer.0.1.0", "sasrec_few.0.1.0"),
         ("zero_shot.0.0", "sasrec.1.0"),
     }
     better = rows["recformer.0.1.0", "scratch.0.1.0"]
     assert better["p"] < 0.001 <= better["p_holm"] + 0.001
     assert better["ndcg@10"]["of"] - better["ndcg@10"]["against"] == pytest.approx(0.2)
-    assert rows["recformer.0.1.0", "sasrec.0.1.0"]["p"] == 1.0
+    assert rows["recformer.0.1.0", "sasrec_few.0.1.0"]["p"] == 1.0
     np.savez(folder / "scratch.0.1.0.npz", users=users + 1, ndcg=base)
     with pytest.raises(ValueError, match="tested on different users"):
         compare(tmp_path)

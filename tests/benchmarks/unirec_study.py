@@ -18,7 +18,7 @@ from pathlib import Path
 from environments import machine, now
 from rich.console import Console
 
-from pipelines.study import CELLS, SUMMARY, run_study
+from pipelines.study import SUMMARY, Study, run_study
 from recsys.config import load_study_config
 
 ROOT = Path(__file__).parents[2]
@@ -33,25 +33,26 @@ def main() -> None:
     names = lambda text: [part for part in text.split(",") if part]  # noqa: E731
     parser.add_argument("--sets", type=names, default=[], help="only these, commas between")
     parser.add_argument("--models", type=names, default=[], help="only these")
-    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--hours", type=float, default=None, help="begin no cell after this")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    config = load_study_config(
-        ROOT / CONFIG, [f"output={options.work.absolute()}", f"seeds=[{options.seeds}]"]
-    )
+    config = load_study_config(ROOT / CONFIG, [f"output={options.work.absolute()}"])
     paths = {name: ROOT / path for name, path in config.sets.items()}
     config = config.model_copy(update={"sets": paths})
     directory = run_study(
         config, Console(width=120), sets=options.sets, models=options.models, hours=options.hours
     )
-    (options.output / CELLS).mkdir(parents=True, exist_ok=True)
-    for cell in (directory / CELLS).glob("*.json"):
-        shutil.copy(cell, options.output / CELLS)
+    study = Study(config)
+    for cell in study.done():
+        kept = options.output / study.file(cell).relative_to(directory)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(study.file(cell), kept)
     summary = json.loads((directory / SUMMARY).read_text()) | {
         "date": now(),
-        "command": f"python tests/benchmarks/unirec_study.py --seeds {options.seeds}",
+        "command": "python tests/benchmarks/unirec_study.py"
+        + (f" --sets {','.join(options.sets)}" if options.sets else "")
+        + (f" --models {','.join(options.models)}" if options.models else ""),
         "config": CONFIG,
         "versions": {package: version(package) for package in PACKAGES},
         "machine": machine(),

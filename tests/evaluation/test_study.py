@@ -75,6 +75,9 @@ BASE = np.random.default_rng(0).random(400)
 EVEN = np.arange(400) % 2 == 0
 
 
+RNG = np.random.default_rng(0)
+
+
 def made(gain: float) -> Scored:
     slices = {"all": np.ones(400, dtype=np.bool_), "even": EVEN}
     return Scored(np.arange(400), USER, BASE * (1 + gain), slices)
@@ -93,6 +96,8 @@ def test_users_are_paired_and_sets_pooled() -> None:
     assert second["p"] == second["p_holm"] == 1.0 and first["users"] == 200
     assert first["p_holm"] == pytest.approx(2 * first["p"], abs=1e-5)
     assert first["slices"]["even"]["gain"] == 0.2
+    half = first["difference"] / 2
+    assert first["by_seed"] == [pytest.approx(half, abs=1e-4), pytest.approx(3 * half, abs=1e-4)]
     assert pooled["gain"] == pytest.approx(0.1) and pooled["sets"] == ["a", "b"]
     assert pooled["low"] == pytest.approx(0.1, abs=1e-3)
 
@@ -100,7 +105,9 @@ def test_users_are_paired_and_sets_pooled() -> None:
 def test_a_gain_of_half_of_the_users_has_an_interval() -> None:
     better = made(0.0)
     values = np.where(USER < 100, 1.2, 1.0) * BASE
-    row, samples = compared([(Scored(better.index, USER, values, better.slices), better)], "all")
+    row, samples = compared(
+        [(Scored(better.index, USER, values, better.slices), better)], "all", RNG
+    )
     assert row["low"] < row["gain"] < row["high"]
     assert 0.05 < row["gain"] < 0.15 and len(samples) == 2000
 
@@ -110,7 +117,7 @@ def test_a_baseline_of_nothing_has_no_gain(tmp_path: Any) -> None:
     nothing, rare = np.zeros(400), np.where(USER == 7, 1.0, 0.0)
     slices = made(0.0).slices
     of_rare = (made(0.1), Scored(np.arange(400), USER, rare, slices))
-    row, samples = compared([of_rare], "all")
+    row, samples = compared([of_rare], "all", RNG)
     assert (row["gain"], row["low"], samples) == (None, None, None) and row["difference"] > 0.4
     of_nothing = (made(0.1), Scored(np.arange(400), USER, nothing, slices))
     rows, pooled = compare_with({"a": [of_nothing], "b": pairs(0.1)})
@@ -128,7 +135,12 @@ def test_different_targets_are_not_paired() -> None:
     other = made(0.0)
     shifted = Scored(other.index + 1, USER, BASE, other.slices)
     with pytest.raises(DataError, match="different targets"):
-        compared([(shifted, other)], "all")
+        compared([(shifted, other)], "all", RNG)
+    others = Scored(other.index, USER + 1, BASE, other.slices)
+    fewer = Scored(np.arange(300), USER[:300], BASE[:300], {"all": np.ones(300, dtype=np.bool_)})
+    for seed in (others, fewer):  # the models of a seed agree, the seeds do not
+        with pytest.raises(DataError, match="different targets"):
+            compared([(other, other), (seed, seed)], "all", RNG)
 
 
 def test_means_over_seeds() -> None:

@@ -233,6 +233,17 @@ def test_neither_partitions_nor_workers_change_a_byte(
     assert found == hashes(one.workspace)
 
 
+def test_trainings_by_several_seeds_can_share_one_preparation(tmp_path: Path) -> None:
+    """What is drawn of the data (ties, cut lists) is of `data_seed` where there is one."""
+    one, _ = cut_otherwise(tmp_path, write_log(make_log(900, seed=5), tmp_path), "continuation")
+    found = []
+    for number, seeds in enumerate(({"seed": 3}, {"seed": 4}, {"seed": 4, "data_seed": 3})):
+        config = one.model_copy(update={**seeds, "output": tmp_path / f"out{number}"})
+        prepare(config)
+        found.append(hashes(config.workspace))
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_killed_worker_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "EVENTS_PER_FILE", 200)
     one, four = cut_otherwise(tmp_path, write_log(make_log(900, seed=5), tmp_path), "global_time")

@@ -23,7 +23,8 @@ UNIREC = Path(__file__).parents[2] / "configs" / "unirec_study.yaml"
 def test_the_cells_most_worth_having_come_first() -> None:
     study = Study(load_study_config(UNIREC))
     found, sets = study.cells(), list(study.config.sets)
-    assert len(found) == len(set(found)) == len(study.missing())
+    assert len(found) == len(set(found))
+    assert len({cell.name for cell in found}) == len(found)
     first = [(c.set, c.model, c.seed) for c in found[: 2 * len(sets)]]
     assert first == [(s, m, 0) for s in sets for m in ("sasrec", "unirec")]
     assert [c.seed for c in found] == sorted(c.seed for c in found)
@@ -37,8 +38,9 @@ def test_a_cell_is_one_model_of_its_sets_experiment() -> None:
     config = study.experiment(Cell("beauty", "unirec", 2))
     assert list(config.models) == ["unirec"]
     assert config.seed == 2
-    assert config.workspace.parts[-4:] == ("out", "unirec_study", "runs", "unirec_beauty")
+    assert config.workspace.parts[-4:] == ("out", "unirec_study", "runs", "beauty")
     assert config.publish.model == "unirec" and config.evaluation.baseline is None
+    assert (config.data_seed, config.evaluation.splits) == (0, ["test"])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,9 @@ def test_a_cell_is_one_model_of_its_sets_experiment() -> None:
         ({"once": ["pop"]}, "pop cannot be in both models and once"),
         ({"ablations": ["c"]}, r"ablations names c, which is none of sets \(a\)"),
         ({"seeds": [1, 1]}, "seeds names something twice"),
+        ({"ablations": ["a", "a"]}, "ablations names something twice"),
         ({"sets": {}}, "sets"),
+        ({"sets": {"a/b": "a.yaml"}}, "sets.a/b"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], says: str) -> None:
@@ -110,12 +114,13 @@ def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]
 
 
 @pytest.mark.ray
-def test_a_study_runs_goes_on_and_says_what_is_missing(
+def test_a_study_runs_goes_on_and_notices_what_has_changed(
     write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_study(once=["sasrec"])
     config, out = load_study_config(path), io.StringIO()
-    directory = run_study(config, Console(file=out, width=200), sets=["second"])
+    console = Console(file=out, width=200)
+    directory = run_study(config, console, sets=["second"])
     summary = json.loads((directory / SUMMARY).read_text())
     [row] = summary["by_set"]["markov"]
     assert (row["set"], row["seeds"], summary["pooled"]["markov"]["sets"]) == (
@@ -127,28 +132,39 @@ def test_a_study_runs_goes_on_and_says_what_is_missing(
         (row["value"] - row["baseline"]) / row["baseline"], abs=1e-3
     )
     assert summary["missing"] == [
-        "first.pop.0",
-        "first.markov.0",
-        "first.sasrec.0",
-        "first.pop.1",
-        "first.markov.1",
+        "first/pop/0",
+        "first/markov/0",
+        "first/sasrec/0",
+        "first/pop/1",
+        "first/markov/1",
     ]
-    cell = json.loads((directory / "cells" / "second.markov.0.json").read_text())
+    file = directory / "cells" / "second" / "markov" / "0.json"
     [mine] = [r for r in summary["over_seeds"] if r["model"] == "markov"]
+    cell = json.loads(file.read_text())
     assert cell["metrics"]["ndcg@10"][0] == mine["ndcg@10"] == pytest.approx(row["value"], abs=1e-4)
 
-    before = {p: p.stat().st_mtime_ns for p in (directory / "cells").iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in (directory / "cells").rglob("*.json")}
     with pytest.raises(SystemExit) as ended:  # `run` knows a study by its sets
         cli.main(["run", str(path), "seeds=[0]", "once=[]"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert "first.markov.0" in printed and "all 2" in printed
+    assert "first/markov/0" in printed and "all 2" in printed
     again = json.loads((directory / SUMMARY).read_text())
     assert again["missing"] == [] and again["pooled"]["markov"]["sets"] == ["first", "second"]
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "Gain by set" in (directory / PAGE).read_text()
     assert study_table(again).row_count == 3
 
-    run_study(config, Console(file=out, width=200), hours=0.0)
+    run_study(config, console, hours=0.0)
     assert "6 of 9 cells are up to date" in out.getvalue()
     assert "0 hours are over; 3 cells are left" in out.getvalue()
+    experiment = config.sets["second"]
+    experiment.write_text(experiment.read_text().replace("n: 2", "n: 3"))
+    run_study(
+        config, console, sets=["second"], models=["markov"]
+    )  # other targets: nothing is paired
+    changed = json.loads((directory / SUMMARY).read_text())
+    assert [r["set"] for r in changed["by_set"]["markov"]] == ["first"]
+    assert "second/pop/0" in changed["missing"] and "second/markov/1" not in changed["missing"]
+    run_study(config.model_copy(update={"k": 5}), console, hours=0.0)
+    assert len(json.loads((directory / SUMMARY).read_text())["missing"]) == 9

@@ -232,8 +232,10 @@ def load_pretrained(encoder: TextEncoder, tokenizer_hash: str, directory: Path) 
             f"{file}: the weights are of tokenizer {facts['tokenizer_hash'][:8]}, the sentences of "
             f"tokenizer {tokenizer_hash[:8]}; set text.tokenizer to {directory}"
         )
-    own, its = encoder.config.model_dump(), facts["encoder"]
-    wrong = [f"{name} {own[name]} and not {its[name]}" for name in SHAPE if own[name] != its[name]]
+    # Files of before the setting have structure; those of a checkpoint's shape have no other way.
+    own, its = encoder.config.model_dump(), {"structure": True, **facts["encoder"]}
+    same = (*SHAPE, "structure")
+    wrong = [f"{name} {own[name]} and not {its[name]}" for name in same if own[name] != its[name]]
     wrong += [
         f"{name} {own[name]} and not at most {its[name]}"
         for name in ("max_tokens", "max_items")

@@ -250,6 +250,8 @@ def test_pretrained_weights_of_another_shape_or_tokenizer_are_refused(tmp_path: 
         load_pretrained(small(), "cd" * 32, tmp_path)
     with pytest.raises(ArtifactError, match=r"encoder\.json.*blocks 2 and not 1.*max_tokens 70"):
         load_pretrained(small(blocks=2, max_tokens=70), "ab" * 32, tmp_path)
+    with pytest.raises(ArtifactError, match=r"structure False and not True"):
+        load_pretrained(small(structure=False), "ab" * 32, tmp_path)
     with pytest.raises(ArtifactError, match="neither a finished pre-training nor"):
         checkpoint_hash(tmp_path / "nowhere")
 
