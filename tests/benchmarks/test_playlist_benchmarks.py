@@ -63,8 +63,8 @@ def test_the_stored_cells_reproduce_what_was_published() -> None:
 
 def test_embedding_and_queries_are_measured() -> None:
     pytest.importorskip("faiss")
-    sizes = {"lists": 400, "songs": 8, "catalogue": 300, "width": 8, "hidden": 16}
-    found = measure(Namespace(**sizes, queries=80, threads=1, seed=0))
+    sizes = {"lists": 1000, "songs": 8, "catalogue": 300, "width": 8, "hidden": 16}
+    found = measure(Namespace(**sizes, queries=80, threads=1, seed=0, index="pq_scan"))
     assert found["recall_at_10"] > 0.9
     assert found["encode_p50_ms"] + found["search_p50_ms"] == pytest.approx(
         found["query_p50_ms"], rel=0.5
