@@ -123,11 +123,11 @@ def ready(config: ModelConfig) -> Model:
         built.neighbours.copy_(torch.randint(1, N_ITEMS + 1, built.neighbours.shape))
         built.is_rare[1::2] = True
         built.injected.fill_(0.7)
-    if isinstance(built, EncoderModel):
-        built.prepare(training_data())
     if isinstance(built, Recformer):
         built.set_sentences(ring_store(N_ITEMS))
         built.refresh_items()
+    if isinstance(built, EncoderModel):
+        built.prepare(training_data())
     return built
 
 

@@ -245,7 +245,7 @@ def test_it_overfits_32_lists_to_perfect_reconstruction(kind: str) -> None:
             {"training": TrainingConfig(repeats="mask")},
             "training.repeats is mask.*leave it at keep",
         ),
-        ({"training": TrainingConfig(objective="next_basket")}, "leave it at next_event"),
+        ({"training": TrainingConfig(objective="next_basket")}, "use next_event, or rest_set"),
         ({"training": TrainingConfig(recency_half_life=3)}, "leave it out"),
         ({"learn_songs": False}, "set song_vectors"),
     ],
