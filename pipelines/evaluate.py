@@ -22,7 +22,7 @@ from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, DataError
-from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
+from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory, written_aside
 from recsys.schema import SplitName
 
 if TYPE_CHECKING:
@@ -257,9 +257,8 @@ def _track(config: ExperimentConfig, runs: Sequence[Run], report: Path) -> None:
         if recorded is None:
             break  # the others would wait for the same server
         done[run.directory.name] = recorded
-    aside = report / f".{TRACKED}"
-    write_rows(aside, done)
-    aside.replace(file)
+    with written_aside(file) as aside:
+        write_rows(aside, done)
     if missed := [run.name for run in left if done.get(run.directory.name) != _can_be_tracked(run)]:
         logger.warning(
             "The figures of %s are in %s but not in the tracking at %s; `recsys evaluate` (or run) "

@@ -21,6 +21,7 @@ from recsys.data.readers import iter_piece
 from recsys.data.sequences import Int32, Int64, Split
 from recsys.data.splits import Fold, Runs
 from recsys.data.times import with_fraction
+from recsys.manifest import written_aside
 from recsys.schema import BASKET, TIMESTAMP, WEIGHT
 
 CHUNK_ROWS = 2_000_000
@@ -280,7 +281,7 @@ def write_part(part: Part) -> int:
     """Write one file of the final events; its bytes do not depend on how the slices are cut."""
     frames = [partitions.read_arrow(path).slice(first, rows) for path, first, rows in part.slices]
     frame = pl.concat(frames, rechunk=True)
-    with partitions.written_aside(part.path) as aside:
+    with written_aside(part.path) as aside:
         frame.write_parquet(aside, compression="lz4", row_group_size=1 << 19, statistics=False)
     return frame.height
 

@@ -12,7 +12,7 @@ from pipelines.runs import Run, is_learned, last_fold, tested_run
 from pipelines.tracking import code_tags
 from recsys.config import ExperimentConfig
 from recsys.errors import ConfigError, DataError
-from recsys.manifest import file_hash, is_current, stable_hash, stage_directory
+from recsys.manifest import file_hash, is_current, stable_hash, stage_directory, written_aside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -157,9 +157,8 @@ def _asked(suite: Suite, run: Run, kept: Path) -> list[dict[str, Any]]:
         return rows
     rows = list(suite.ask(embedder(run)))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    aside = kept.with_suffix(".partial")
-    aside.write_text(json.dumps(rows), encoding="utf-8")
-    aside.replace(kept)
+    with written_aside(kept) as aside:
+        aside.write_text(json.dumps(rows), encoding="utf-8")
     return rows
 
 

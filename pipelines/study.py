@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.evaluate import finished_report
 from pipelines.ray_session import ray_session
+from pipelines.report_parts import write_rows
 from pipelines.runs import tested_run
 from pipelines.stages import plan, run_steps
 from recsys.config import (
@@ -35,7 +36,7 @@ from recsys.config import (
     load_config,
 )
 from recsys.errors import ArtifactError, ConfigError
-from recsys.manifest import read_manifest
+from recsys.manifest import read_manifest, written_aside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,9 +194,8 @@ def run_study(
                 left = len(todo) - number + 1
                 console.print(f"{hours:g} hours are over; {left} cells are left", highlight=False)
                 break
-            if (
-                number == 1
-            ):  # one session for all cells: to start one takes longer than a small cell
+            if number == 1:
+                # One session for all cells: to start one takes longer than a small cell.
                 stack.enter_context(ray_session(study.experiment(cell).ray))
             console.rule(f"{number}/{len(todo)} {cell.name}")
             run_cell(study, cell, console)
@@ -268,9 +268,8 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
 def _write(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        write_rows(aside, content)
 
 
 def write_summary(study: Study) -> dict[str, Any]:

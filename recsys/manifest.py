@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,20 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 KEY = ".key"
 """In a working directory: the key of the stage whose unfinished work it holds."""
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; at the end it becomes `path`, so a killed and repeated task is harmless.
+
+    Of a task that failed nothing is left. Each process has a path of its own.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> str:

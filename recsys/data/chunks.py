@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 
 from recsys.config import OnProblem
-from recsys.data.partitions import read_arrow, write_arrow, written_aside
+from recsys.data.partitions import read_arrow, write_arrow
 from recsys.data.pieces import Piece
 from recsys.data.problems import SHOWN, Finding, ProblemReport, locate_rows
 from recsys.data.sequences import Int32
 from recsys.data.times import join_frames
+from recsys.manifest import written_aside
 from recsys.schema import EVENT_TYPE, ITEM, USER
 
 EVENTS = "events.arrow"

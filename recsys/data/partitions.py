@@ -7,9 +7,7 @@ inside a batch, and shards are read in that order, so stable sorts break ties by
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +15,9 @@ import polars as pl
 import pyarrow as pa
 
 from recsys.data.sequences import Int64
+from recsys.manifest import written_aside
 
 MOST_PARTITIONS = 1 << 16
-
-
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; at the end it becomes `path`, so a killed and repeated task is harmless."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    yield aside
-    aside.replace(path)
 
 
 def write_arrow(frame: pl.DataFrame, path: Path) -> Path:

@@ -51,6 +51,14 @@ def bootstrap(
     the draws. The interval holds the middle `level` of the means. Users without a value (NaN) take no
     part. Memory: 32 MiB of weights at a time.
     """
+    drawn = resampled_means(means, samples, rng)
+    tail = (1.0 - level) / 2.0
+    low, high = _quantiles(drawn, tail), _quantiles(drawn, 1.0 - tail)
+    return low, high
+
+
+def resampled_means(means: Float64, samples: int, rng: np.random.Generator) -> Float64:
+    """Return the means of `samples` draws of users, float64 [samples, M]; see `bootstrap`."""
     n = len(means)
     known = ~np.isnan(means)
     whole = bool(known.all())
@@ -68,9 +76,7 @@ def bootstrap(
         count = n if whole else weights @ known.astype(np.float64)
         with np.errstate(invalid="ignore"):  # a draw without any known user has no mean
             drawn[at:stop] = weights @ filled / count
-    tail = (1.0 - level) / 2.0
-    low, high = _quantiles(drawn, tail), _quantiles(drawn, 1.0 - tail)
-    return low, high
+    return drawn
 
 
 def _quantiles(drawn: Float64, q: float) -> Float64:

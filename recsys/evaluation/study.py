@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from recsys.data.sequences import Int32, Int64, SequenceStore
 from recsys.errors import DataError
-from recsys.evaluation.intervals import user_means
+from recsys.evaluation.intervals import resampled_means, user_means
 from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.significance import holm, permutation_test
 
@@ -72,8 +72,8 @@ def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
     rows, drawn, rng = [], [], np.random.default_rng(0)
     for name, of_set in pairs.items():
         row, samples = compared(of_set, WHOLE, rng)
-        model, base = _by_user(of_set, WHOLE)
-        p = permutation_test((model - base)[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
+        difference = np.subtract(*_by_seed(of_set, WHOLE)).mean(axis=0)  # [U]
+        p = permutation_test(difference[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
         slices = {s: compared(of_set, s, rng)[0] for s in of_set[0][0].slices if s != WHOLE}
         rows.append({"set": name, **row, "p": round(float(p), 5), "slices": slices})
         drawn.append(samples)
@@ -93,15 +93,13 @@ def compared(
     Raises:
         DataError: the two were evaluated on different targets.
     """
-    model, base = _by_user(pairs, name)
+    models, bases = _by_seed(pairs, name)
+    each = (models - bases).mean(axis=1)  # [seeds]
+    model, base = models.mean(axis=0), bases.mean(axis=0)
     difference = model - base
-    draws = np.empty((SAMPLES, 2))
-    for sample in range(SAMPLES):
-        chosen = rng.integers(0, len(difference), len(difference))
-        draws[sample] = difference[chosen].mean(), base[chosen].mean()
+    draws = resampled_means(np.stack([difference, base], axis=1), SAMPLES, rng)
     relative = draws[:, 0] / draws[:, 1] if (draws[:, 1] > 0).all() else None
     low, high = (None, None) if relative is None else _interval(relative)
-    each = [float(np.subtract(*_by_user([pair], name)).mean()) for pair in pairs]
     row = {
         "value": round(float(model.mean()), 5),
         "baseline": round(float(base.mean()), 5),
@@ -109,14 +107,14 @@ def compared(
         "gain": None if relative is None else round(float(difference.mean() / base.mean()), 4),
         "low": low,
         "high": high,
-        "by_seed": [round(one, 5) for one in each],
+        "by_seed": [round(float(one), 5) for one in each],
         "users": len(difference),
     }
     return row, relative
 
 
-def _by_user(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
-    """Return both models' means by user over seeds and targets of a slice, float64 [U] each."""
+def _by_seed(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
+    """Return both models' means by user over the targets of a slice, float64 [seeds, U] each."""
     first = pairs[0][0]
     for one in (one for pair in pairs for one in pair):
         if not (np.array_equal(one.index, first.index) and np.array_equal(one.user, first.user)):
@@ -125,11 +123,12 @@ def _by_user(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
                 "study again after a change of data or split"
             )
     inside = first.slices[name]
-    sides = (
-        [user_means(pair[side].values[inside, None], first.user[inside])[1][:, 0] for pair in pairs]
+    model, base = (
+        user_means(np.stack([pair[side].values[inside] for pair in pairs], 1), first.user[inside])[
+            1
+        ].T
         for side in (0, 1)
     )
-    model, base = (np.mean(means, axis=0) for means in sides)
     return model, base
 
 

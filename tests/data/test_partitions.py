@@ -16,8 +16,8 @@ from recsys.data.partitions import (
     user_bounds,
     write_arrow,
     write_shard,
-    written_aside,
 )
+from recsys.manifest import written_aside
 
 
 @given(events=st.lists(st.integers(0, 50), min_size=1, max_size=40), partitions=st.integers(1, 10))
@@ -78,6 +78,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         aside.write_text("half")
         raise RuntimeError
     assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
     with written_aside(path) as aside:
         aside.write_text("whole")
     assert path.read_text() == "whole"

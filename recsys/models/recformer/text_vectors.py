@@ -10,7 +10,6 @@ Shapes: R texts, D width.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from recsys.data.item_sentences import item_sentences
 from recsys.data.sequences import Int64
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError
+from recsys.manifest import written_aside
 from recsys.models.recformer.encoder import TextEncoder
 
 BLOCK: Final = 8192
@@ -129,15 +129,9 @@ def _read(file: Path, weights: str, width: int) -> tuple[npt.NDArray[np.uint64],
 
 def _write(file: Path, weights: str, hashes: npt.NDArray[np.uint64], vectors: Float32) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(
-        f".{file.name}.{os.getpid()}"
-    )  # processes that train together all write it
     tensors = {
         "hashes": torch.from_numpy(hashes.view(np.int64).copy()),
         "vectors": torch.from_numpy(vectors),
     }
-    try:
+    with written_aside(file) as aside:  # processes that train together all write it
         save_file(tensors, aside, metadata={"weights": weights})
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
