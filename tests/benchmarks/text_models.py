@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +29,7 @@ from pipelines.runs import tested_run
 from recsys.config import ExperimentConfig, load_config
 from recsys.data.cold import choose_cold
 from recsys.data.sequences import Targets
-from recsys.evaluation.intervals import bootstrap
+from recsys.evaluation.intervals import bootstrap, user_means
 from recsys.evaluation.ranking import rank_targets
 from recsys.evaluation.significance import holm, permutation_test
 
@@ -41,11 +42,25 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
+@dataclass(frozen=True)
+class ByUser:
+    """What a model is worth to every user who has a target; `values` [users, 2] as in `COLUMNS`."""
+
+    users: np.ndarray[Any, np.dtype[np.int32]]
+    values: Values
+
+
+Parts = dict[str, dict[str, ByUser]]
+
+
 def main() -> None:
     """Train a configuration's models, rank, and store the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="a name in configs/")
     parser.add_argument("--cold", type=float, default=0.0, help="share of the items to hide")
+    parser.add_argument(
+        "--seeds", default="0", help="with commas between; more than one with --cold"
+    )
     parser.add_argument("--models", default=None, help="only these, with commas between")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the configuration")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
@@ -54,20 +69,28 @@ def main() -> None:
     settings = list(options.set)
     if options.models is not None:
         settings.append(f"models={chosen_models(options.config, options.models, settings)}")
-    plain = trained(options.config, options.work, 0.0, settings)
-    parts: dict[str, dict[str, Values]] = {"all": {}}
-    if options.cold:
-        hidden = trained(options.config, options.work / "cold", options.cold, settings)
-        parts = cold_parts(plain, hidden, options.cold)
-    else:
-        parts["all"] = {name: ranked(plain, name) for name in plain.models}
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    if len(seeds) > 1 and not options.cold:
+        parser.error("several seeds are for items hidden from training; give --cold, or one seed")
+    found: list[Parts] = []
+    for seed in seeds:
+        work = options.work if len(seeds) == 1 else options.work / f"seed{seed}"
+        its = [*settings, f"seed={seed}"]
+        plain = trained(options.config, work, 0.0, its)
+        if options.cold:
+            hidden = trained(options.config, work / "cold", options.cold, its)
+            found.append(cold_parts(plain, hidden, options.cold))
+        else:
+            found.append({"all": {name: ranked(plain, name) for name in plain.models}})
+    parts = pooled(found)
     result = {
         "benchmark": "text_models",
         "date": now(),
         "command": f"python tests/benchmarks/text_models.py --config {options.config}"
         + (f" --cold {options.cold}" if options.cold else "")
+        + (f" --seeds {options.seeds}" if len(seeds) > 1 else "")
         + (f" --models {options.models}" if options.models else ""),
-        "seed": plain.seed,
+        "seeds": seeds,
         "parts": {part: figures(values) for part, values in parts.items()},
         "tests": {part: tests(values) for part, values in parts.items()},
         "versions": {package: version(package) for package in PACKAGES},
@@ -99,8 +122,8 @@ def trained(name: str, output: Path, cold: float, settings: list[str]) -> Experi
 
 def ranked(
     config: ExperimentConfig, name: str, wanted: Bools | None = None, among: Bools | None = None
-) -> Values:
-    """Return NDCG@10 and HR@10 of the test targets of wanted items, [users, 2]; one target a user."""
+) -> ByUser:
+    """Return NDCG@10 and HR@10 of the test targets of wanted items; one target a user."""
     run = tested_run(config, name, "main")
     targets = run.split.test
     items = run.store.items[targets.start]
@@ -110,13 +133,12 @@ def ranked(
     if len(np.unique(found.user)) != len(found) or (found.n_relevant != 1).any():
         raise SystemExit("these figures are for one target of one item a user")
     inside = found.ranks <= 10
-    return np.stack([np.where(inside, 1 / np.log2(found.ranks + 1), 0.0), inside], axis=1)
+    gains = np.where(inside, 1 / np.log2(found.ranks + 1), 0.0)
+    return ByUser(found.user, np.stack([gains, inside], axis=1))
 
 
-def cold_parts(
-    plain: ExperimentConfig, hidden: ExperimentConfig, share: float
-) -> dict[str, dict[str, Values]]:
-    """Return the values of every part and model."""
+def cold_parts(plain: ExperimentConfig, hidden: ExperimentConfig, share: float) -> Parts:
+    """Return what every model is worth in every part."""
     n_items = tested_run(hidden, next(iter(hidden.models)), "main").store.n_items
     cold = choose_cold(n_items, share, hidden.seed)
     names = list(hidden.models)
@@ -125,6 +147,20 @@ def cold_parts(
         "cold, among cold": {name: ranked(hidden, name, cold, cold) for name in names},
         "warm": {name: ranked(hidden, name, ~cold) for name in names},
         "warm, nothing hidden": {name: ranked(plain, name, ~cold) for name in names},
+    }
+
+
+def pooled(found: list[Parts]) -> dict[str, dict[str, Values]]:
+    """Return every part's and model's values by user, [users, 2], each user's mean over the runs."""
+    return {
+        part: {
+            name: user_means(
+                np.concatenate([one[part][name].values for one in found]),
+                np.concatenate([one[part][name].users for one in found]),
+            )[1]
+            for name in models
+        }
+        for part, models in found[0].items()
     }
 
 
