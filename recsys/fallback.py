@@ -59,7 +59,7 @@ class Ladder:
         """
         resolved = self._recommender.resolve(query).without_model()
         permitted = self._permitted(resolved.rule, resolved.history.seen)
-        chosen, rung = self._choose(resolved.history.items, permitted, query.k)
+        chosen, rung = self._choose(resolved.history.known, permitted, query.k)
         return self._recommender.answer(resolved, chosen, place_scores(len(chosen))), rung
 
     def similar(self, item_ids: Sequence[str], k: int) -> tuple[dict[str, Recommendation], str]:
@@ -97,7 +97,7 @@ class Ladder:
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         permitted[rules.required] = False  # they come by themselves
         wanted = int(np.count_nonzero(permitted))
-        ranked, rung = self._choose(resolved.history.items, permitted, wanted)
+        ranked, rung = self._choose(resolved.history.known, permitted, wanted)
         groups, lists = request.settings.groups, list[list[int]]()
         for group in range(groups):
             own = ranked[group::groups] + [x for g in range(groups) if g != group

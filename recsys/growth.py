@@ -6,14 +6,15 @@ history is the weighted mean of theirs, by whatever model,
     score(history, new) = sum_j w_j score(history, like_j),        w_j >= 0, sum_j w_j = 1
 
 which for an inner product is that with the mean of their vectors. Or it has a vector of its own. In a
-history it is read as the known item that it is most like. Its index comes after all others, so every
-index of the bundle keeps its meaning.
+history a model that reads texts reads its text, if that was given; any other reads the known item that
+it is most like. Its index comes after all others, so every index of the bundle keeps its meaning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from torch import Tensor
 from recsys.bundle import Bundle
 from recsys.data.bags import Bag
 from recsys.data.batches import SequenceBatch
+from recsys.data.token_store import TokenStore
 from recsys.data.vocabulary import DENSE_ITEM, Vocabulary
 from recsys.models import EncoderModel, Model
 from recsys.models.generation import GenerationState
@@ -41,6 +43,7 @@ class NewItem:
         weights: of those, positive; equal by default.
         vector: item vector of its own, instead of `like`; for models that have vectors.
         bag: with a vector, its words and their weights, for a model that scores shared words beside it.
+        sentence: with a vector, its text as the one item of a store, for a model that reads texts.
         by_text: its place is where the model of the moment puts its attributes, if that reads texts
             (whoever holds the model gives the vector); `like` is for all others.
     """
@@ -51,6 +54,7 @@ class NewItem:
     weights: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
     bag: Bag = ()
+    sentence: TokenStore | None = None
     by_text: bool = False
 
 
@@ -126,6 +130,8 @@ def _with(bundle: Bundle, new: Sequence[NewItem], weights: Tensor) -> Bundle:
             if model.is_inner_product
             else GrownScorer(model, vectors, stands_for, weights, [item.bag for item in new])
         )
+        if model.reads_texts:
+            grown.give_texts([item.sentence for item in new])
         index = _grown_index(index, vectors)
     else:
         grown = GrownModel(model, weights, stands_for)
@@ -184,17 +190,29 @@ class GrownEncoder(EncoderModel):
     Args:
         inner: the model of the bundle.
         vectors: float [M, D] of the new items.
-        stands_for: int64 [n_items + M + 1], as which item each one is read; 0 for none.
+        stands_for: int64 [n_items + M + 1], as which item each one is read; 0 for none, -k for the k-th
+            of its texts.
     """
 
     def __init__(self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(vectors), inner.width)
         self.inner, self.max_length = inner, inner.max_length
         self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
+        self.reads_texts = inner.reads_texts
+        self._texts: TokenStore | None = None
         self.register_buffer("vectors", vectors)
         self.register_buffer("stands_for", stands_for)
         self.default_query, self.temperature = inner.default_query, inner.temperature
         self.is_inner_product = inner.is_inner_product
+
+    def give_texts(self, sentences: Sequence[TokenStore | None]) -> None:
+        """Let a model that reads texts read these new items, in their order, by what they say."""
+        own = [(row, one) for row, one in enumerate(sentences, self.inner.n_items + 1) if one]
+        if not own:
+            return
+        self._texts = reduce(TokenStore.extended, [one for _, one in own])
+        rows = torch.tensor([row for row, _ in own])
+        self.get_buffer("stands_for")[rows] = -1 - torch.arange(len(own))
 
     def hidden(self, batch: SequenceBatch) -> Tensor:
         """See `EncoderModel.hidden`."""
@@ -235,7 +253,7 @@ class GrownEncoder(EncoderModel):
         return self.inner.step(state, self.get_buffer("stands_for")[items])
 
     def _read(self, batch: SequenceBatch) -> SequenceBatch:
-        return _read_as(batch, self.get_buffer("stands_for"))
+        return _read_as(batch, self.get_buffer("stands_for"), self._texts)
 
 
 class GrownScorer(GrownEncoder):
@@ -318,7 +336,16 @@ class GrownModel(Model):
         return scores if items is None else scores[:, items]
 
 
-def _read_as(batch: SequenceBatch, stands_for: Tensor) -> SequenceBatch:
-    """Return the batch with every item as the known one that it is read as, in the lists before, too."""
+def _read_as(
+    batch: SequenceBatch, stands_for: Tensor, texts: TokenStore | None = None
+) -> SequenceBatch:
+    """Return the batch with every item as the known one that it is read as, in the lists before, too.
+
+    What stands for an item may be one of `texts`, which come before the batch's own.
+    """
     previous = None if batch.previous is None else stands_for[batch.previous]
-    return replace(batch, items=stands_for[batch.items], previous=previous)
+    before = 0 if texts is None else texts.n_items
+    items = torch.where(batch.items < 0, batch.items - before, stands_for[batch.items.clamp(min=0)])
+    if texts is not None and batch.texts is not None:
+        texts = texts.extended(batch.texts)
+    return replace(batch, items=items, previous=previous, texts=texts or batch.texts)

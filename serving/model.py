@@ -52,7 +52,7 @@ class ServedModel:
         grown = grow(base, self.texts.place(living.added))
         self.base, self.living, self.grown = base, living, grown
         self.bundle = grown.bundle
-        self.recommender = Recommender(self.bundle, observe, MAX_HISTORY, self.texts.read)
+        self.recommender = Recommender(self.bundle, observe, MAX_HISTORY, self.texts)
         self.recommender.removed = self._indices(living.removed)
         self.ladder = Ladder(self.recommender)
         self.playlist_ladder = PlaylistLadder(self.recommender)

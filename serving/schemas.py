@@ -107,8 +107,8 @@ class HistoryBody(Body):
         description=(
             f"Item ids, oldest first, or items with times. The model reads the newest {MAX_HISTORY} "
             "at most; what is excluded as seen goes by all of them. An item that the catalogue does not "
-            f"hold may be a text, at most {MAX_TEXTS} of them, for a model that reads texts: it is read "
-            "as the item most like it, which `texts` names."
+            f"hold may be a text, at most {MAX_TEXTS} of them, for a model that knows items by texts. "
+            "`texts` says what each was taken as: itself, or the item most like it."
         ),
     )
     baskets: Ids | None = Field(
@@ -289,9 +289,11 @@ class TextBody(BaseModel):
     """What a text of the history was read as."""
 
     place: int = Field(description="Where it stands in the history, from 0.")
-    read_as: str | None = Field(
-        description="The item most like it; null where nothing could be read."
+    taken_as: Literal["text", "item", "nothing"] = Field(
+        description="Itself, if the model reads texts; the item most like it; or nothing, as there was "
+        "nothing to read."
     )
+    read_as: str | None = Field(description="That item; null in the other two cases.")
 
 
 class RecommendResponse(BaseModel):

@@ -1,5 +1,5 @@
 """Items by their texts, where the model can read them: new ones are placed, each text read once, and those
-of histories are read as what they are like.
+of histories are given as vectors, or as sentences to a model that reads these.
 """
 
 from __future__ import annotations
@@ -7,11 +7,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Final
+
+import numpy as np
 
 from features.text_tower import TextTower
 from recsys.bundle import Bundle
 from recsys.data.bags import Bag
+from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError, RecsysError
 from recsys.growth import NewItem
 from serving.logs import place_of
@@ -19,8 +23,9 @@ from serving.logs import place_of
 log = logging.getLogger(__name__)
 
 Vector = tuple[float, ...]
-Read = tuple[Vector, Bag]
-"""The item vector of a text, and its words for a model that scores by them, too (else none)."""
+Read = tuple[Vector, Bag, TokenStore | None]
+"""The item vector of a text, its words for a model that scores by them, too (else none), and its sentence
+for a model that reads these."""
 Texts = tuple[tuple[str, str], ...]
 LATELY: Final = 2000
 """Texts of histories whose vectors are kept."""
@@ -60,11 +65,26 @@ class TextPlaces:
         while len(self._lately) > LATELY:
             del self._lately[next(iter(self._lately))]
         if self.tower is None:
-            raise DataError(
-                f"history holds texts, but the model of bundle {self._name} reads none (here); send "
-                "ids of the catalogue, or add the items by POST /v1/items and send theirs"
-            )
+            raise self._nothing_reads()
         return [None if one is None else one[0] for one in found]
+
+    def sentences(self, texts: Sequence[Mapping[str, str]]) -> TokenStore:
+        """Return the texts of a history as the items of a store, for a model that reads them itself.
+
+        Raises:
+            DataError: see `read`.
+        """
+        if self.tower is not None:
+            try:
+                return self.tower.sentences(texts)
+            except RecsysError as error:
+                self._give_up(error)
+            except Exception as error:
+                if len(texts) > 1:  # one of them may be at fault: each alone
+                    return reduce(TokenStore.extended, [self.sentences([one]) for one in texts])
+                _log_failure(error)
+                return self.model.sentences.take(np.zeros(1, dtype=np.int64))  # type: ignore[no-any-return]
+        raise self._nothing_reads()
 
     def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
         """Return the items, those that go `by_text` with their vectors instead of `like`."""
@@ -74,8 +94,8 @@ class TextPlaces:
         found = self._found([_key(item.attributes)], self._known)[0] if item.by_text else None
         if found is None:
             return item
-        vector, bag = found
-        return replace(item, vector=vector, bag=bag, like=(), weights=())
+        vector, bag, sentence = found
+        return replace(item, vector=vector, bag=bag, sentence=sentence, like=(), weights=())
 
     def _found(self, keys: Sequence[Texts], known: dict[Texts, Read | None]) -> list[Read | None]:
         """Return what texts are read as; those that are not known yet are read at once, and then are."""
@@ -84,13 +104,11 @@ class TextPlaces:
             try:
                 known |= zip(new, self._read([dict(key) for key in new]), strict=True)
             except RecsysError as error:
-                log.error("texts cannot be read", extra={"error": str(error)})
-                self.tower = None
+                self._give_up(error)
             except Exception as error:
                 if len(new) > 1:  # one of them may be at fault: each alone
                     return [self._found([key], known)[0] for key in keys]
-                what = {"error": type(error).__name__, "at": place_of(error)}
-                log.error("a text cannot be read", extra=what)
+                _log_failure(error)
         return [known.get(key) for key in keys]
 
     def _read(self, items: Sequence[Mapping[str, str]]) -> list[Read | None]:
@@ -100,6 +118,7 @@ class TextPlaces:
         if tower is None:  # another thread has just found that it does not work
             raise ArtifactError(f"the texts' reader of bundle {self._name} was given up")
         bags: list[Bag] = [()] * len(items)
+        own: list[TokenStore | None] = [None] * len(items)
         with torch.inference_mode():
             if hasattr(self.model, "encode_texts"):
                 texts = tower.vectors(items)  # [M, W]
@@ -109,12 +128,28 @@ class TextPlaces:
                 sentences = tower.sentences(items)  # item 0 is padding
                 says = sentences.lengths()[1:] > 0
                 found = self.model.vectors_of(sentences)[1:] if says.any() else [None] * len(items)
+                own = [sentences.take(np.array([item + 1])) for item in range(len(items))]
                 if not self.model.is_inner_product:
                     bags = self.model.bags_of(sentences)
         return [
-            (tuple(vector.tolist()), bag) if some else None
-            for vector, bag, some in zip(found, bags, says, strict=True)
+            (tuple(vector.tolist()), bag, sentence) if some else None
+            for vector, bag, sentence, some in zip(found, bags, own, says, strict=True)
         ]
+
+    def _give_up(self, error: RecsysError) -> None:
+        log.error("texts cannot be read", extra={"error": str(error)})
+        self.tower = None
+
+    def _nothing_reads(self) -> DataError:
+        return DataError(
+            f"history holds texts, but the model of bundle {self._name} reads none (here); send "
+            "ids of the catalogue, or add the items by POST /v1/items and send theirs"
+        )
+
+
+def _log_failure(error: Exception) -> None:
+    what = {"error": type(error).__name__, "at": place_of(error)}
+    log.error("a text cannot be read", extra=what)
 
 
 def _key(attributes: Mapping[str, str]) -> Texts:

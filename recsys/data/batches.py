@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from recsys.data.item_sets import ItemSets, SetRuns
 from recsys.data.sequences import Int32, Int64, SequenceStore, Targets
+from recsys.data.token_store import TokenStore
 
 TargetRule = Callable[[Int64], Int64]
 """Maps places in the store (int64 [T]) to the items to predict after them (int64 [T], 0 for none)."""
@@ -30,7 +32,7 @@ class SequenceBatch:
     """B sequences packed into R rows of length L.
 
     Attributes:
-        items: int64 [R, L]; 0 is padding.
+        items: int64 [R, L]; 0 is padding, -k the k-th item of `texts`.
         segments: int64 [R, L]; which sequence of the row an event belongs to, 1, 2, ...; 0 is padding.
         positions: int64 [R, L]; place inside its sequence, the oldest kept event is 0.
         last: int64 [B]; flat index into R*L of each sequence's newest event, -1 for an empty history.
@@ -48,6 +50,7 @@ class SequenceBatch:
             read them, and only where the lists are known (not for a history of its own).
         previous_ages: int64 [B, P]; how many lists ago that was, 1 for the one right before;
             `recsys.data.previous.UNKNOWN_AGE` throughout a row whose lists before are not known.
+        texts: sentences of items that the catalogue does not hold; only for models that read them.
     """
 
     items: Tensor
@@ -62,27 +65,27 @@ class SequenceBatch:
     users: Tensor | None = None
     previous: Tensor | None = None
     previous_ages: Tensor | None = None
+    texts: TokenStore | None = None
 
     def __len__(self) -> int:
         return len(self.last)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SequenceBatch:
-        """Return the batch on another device."""
+        """Return the batch on another device; texts stay where they are."""
         moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if (value := getattr(self, f.name)) is not None
+            name: value.to(device, non_blocking=non_blocking) for name, value in self._on_device()
         }
         return replace(self, **moved)
 
     def pin_memory(self) -> SequenceBatch:
         """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
-        pinned = {
-            f.name: value.pin_memory()
-            for f in fields(self)
-            if (value := getattr(self, f.name)) is not None
-        }
-        return replace(self, **pinned)
+        return replace(self, **{name: value.pin_memory() for name, value in self._on_device()})
+
+    def _on_device(self) -> Iterator[tuple[str, Any]]:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (Tensor, ItemSets)):
+                yield field.name, value
 
     @property
     def padding_share(self) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.batches import SequenceBatch
+from recsys.data.token_store import TokenStore
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Windows:
         times: int64 [B, L] seconds, or None.
         baskets: int64 [B, L], the oldest kept is 0; or None.
         gap: int64 [B], seconds until the next item that is chosen; or None without times.
+        texts: of items below 0, see `SequenceBatch.texts`.
     """
 
     items: Tensor
@@ -50,6 +52,7 @@ class Windows:
     times: Tensor | None = None
     baskets: Tensor | None = None
     gap: Tensor | None = None
+    texts: TokenStore | None = None
 
     @classmethod
     def of_batch(cls, batch: SequenceBatch, gap: float | None = None) -> Windows:
@@ -74,7 +77,7 @@ class Windows:
         items, times = dense(batch.items), dense(batch.times)
         assert items is not None
         steps = None if times is None else _gaps(times, lengths, gap)
-        return cls(items, lengths, times, dense(batch.baskets), steps)
+        return cls(items, lengths, times, dense(batch.baskets), steps, batch.texts)
 
     def select(self, rows: Tensor) -> Windows:
         """Return these rows, in this order."""
@@ -84,6 +87,7 @@ class Windows:
             None if self.times is None else self.times[rows],
             None if self.baskets is None else self.baskets[rows],
             None if self.gap is None else self.gap[rows],
+            self.texts,
         )
 
     def append(self, items: Tensor, longest: int) -> Windows:
@@ -133,7 +137,7 @@ class Windows:
         assert items is not None
         if baskets is not None and longest:
             baskets = torch.where(inside, baskets - baskets[:, :1], 0)
-        return Windows(items, lengths, cut(self.times), baskets, self.gap)
+        return Windows(items, lengths, cut(self.times), baskets, self.gap, self.texts)
 
     def batch(self) -> SequenceBatch:
         """Return the rows as a batch, one sequence to a row."""
@@ -148,6 +152,7 @@ class Windows:
             last=torch.where(self.lengths > 0, first + self.lengths - 1, -1),
             times=self.times,
             baskets=self.baskets,
+            texts=self.texts,
         )
 
 

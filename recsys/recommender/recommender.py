@@ -53,7 +53,7 @@ class Recommender:
         observe: told the seconds of each stage (`resolve`, `encode`, `search`, `answer`).
         max_history: newest events of a history that the model reads, if it would read more; the
             exclusion goes by all of them nevertheless.
-        read_texts: gives texts of a history their item vectors; without it such histories are refused.
+        read_texts: reads texts of a history; without it such histories are refused.
 
     Attributes:
         playlists: finds the published playlists of the bundle, if it holds any.

@@ -12,8 +12,15 @@ from recsys.bundle import Bundle
 from recsys.data.baskets import baskets_of_times, number_labels
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import Int64
+from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
-from recsys.recommender.item_texts import ItemText, ReadText, TextReader, read_texts
+from recsys.recommender.item_texts import (
+    ItemText,
+    ReadText,
+    TextReader,
+    joined_texts,
+    read_texts,
+)
 from recsys.recommender.lists_before import ListsBefore, lists_before, with_lists_before
 from recsys.recommender.requests import EMPTY_HISTORY, UNKNOWN_HISTORY, UNKNOWN_USER, Query
 from recsys.retrieval import Exclusion
@@ -25,8 +32,8 @@ from recsys.schema import PAD
 class Events:
     """A history in dense indices, oldest first; times are 0 where not known.
 
-    The model reads `items`. The exclusion goes by `seen`: every event, PAD where the item is unknown or
-    a text, which `texts` says what it was read as.
+    The model reads `items`, of which -k is the k-th of `sentences`. The exclusion goes by `seen`: every
+    event, PAD where the item is unknown or a text, which `texts` says what it was read as.
     """
 
     items: Int64
@@ -36,6 +43,12 @@ class Events:
     unknown: list[str] = field(default_factory=list)
     fallback: str | None = None
     texts: list[ReadText] = field(default_factory=list)
+    sentences: TokenStore | None = None
+
+    @property
+    def known(self) -> Int64:
+        """The items that are in the catalogue, for what reads no texts."""
+        return self.items[self.items > PAD]
 
 
 @dataclass(frozen=True)
@@ -145,12 +158,12 @@ class Resolver:
         items = self.bundle.item_ids.encode(names).astype(np.int64)
         _check_length("times", query.times, items)
         _check_length("baskets", query.baskets, items)
-        texts, stand_in = read_texts(history, self.bundle, self._reader, self.removed)
+        texts = read_texts(history, self.bundle, self._reader, self.removed)
         taken = items
-        if texts:
-            places = [text.place for text in texts]
+        if texts.said:
+            places = [text.place for text in texts.said]
             taken = items.copy()
-            taken[places], items[places] = stand_in, PAD
+            taken[places], items[places] = texts.items, PAD
         order, times = np.arange(len(items)), np.zeros(len(items), dtype=np.int64)
         if query.times is not None:
             times = np.asarray(query.times, dtype=np.int64)
@@ -171,7 +184,14 @@ class Resolver:
         older = self.bundle.item_ids.encode(query.before).astype(np.int64)
         seen = np.concatenate([older, items[order]])
         return Events(
-            read[known], times[order][known], baskets[known], seen, unknown, fallback, texts
+            read[known],
+            times[order][known],
+            baskets[known],
+            seen,
+            unknown,
+            fallback,
+            texts.said,
+            texts.sentences,
         )
 
     def _baskets(self, query: Query, times: Int64, order: Int64) -> Int64:
@@ -211,10 +231,12 @@ class Resolver:
         """Pack the newest events of all queries."""
         n, model = self._reads, self.bundle.model
         some = [r.history for r in resolved]
-        items = [events.items[-n:].tolist() for events in some]
+        sentences, items = joined_texts([(e.items[-n:], e.sentences) for e in some])
         times = [events.times[-n:].tolist() for events in some] if self._timed else None
         baskets = [e.baskets[-n:].tolist() for e in some] if model.reads_baskets else None
         batch = batch_from_lists(items, times, n, baskets)
+        if sentences is not None:
+            batch = replace(batch, texts=sentences)
         if not model.reads_previous:
             return batch
         return with_lists_before(batch, [r.previous for r in resolved])

@@ -172,7 +172,7 @@ def count(service: Service, answer: Answer, found: Recommendation | Continuation
     metrics.unknown.labels("exclude").inc(len(found.unknown_excluded))
     metrics.unknown.labels("previous").inc(len(found.unknown_previous))
     for text in found.texts:
-        metrics.texts.labels("unreadable" if text.read_as is None else "read").inc()
+        metrics.texts.labels("unreadable" if text.taken_as == "nothing" else "read").inc()
     metrics.unread.inc(found.dropped_previous)
 
 

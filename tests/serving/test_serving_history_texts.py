@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from live_client import live
 from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled
-from tiny_bundle import make_bundle
+from tiny_bundle import N_ITEMS, make_bundle
 
 from features.text_tower import TextTower
 from recsys.bundle import load_bundle
 from recsys.config.recformer import LexicalConfig
+from recsys.data.batches import SequenceBatch, batch_from_lists
+from recsys.data.token_store import TokenStore
 from recsys.errors import DataError
-from recsys.growth import NewItem
+from recsys.growth import NewItem, grow
+from recsys.models import EncoderModel
 from recsys.recommender import Continue, ItemText, Query, Recommender
 from serving.rules import MAX_TEXTS
 from serving.text_places import TextPlaces
@@ -30,7 +35,11 @@ def text_of(item: int) -> dict[str, Any]:
     return {"text": {"title": titled()["title"][item - 1]}}
 
 
-@pytest.mark.parametrize("make", [frozen_bundle, learned_bundle, recformer_bundle])
+AS_I17 = {"taken_as": "item", "read_as": "i17"}
+NOTHING = {"taken_as": "nothing", "read_as": None}
+
+
+@pytest.mark.parametrize("make", [frozen_bundle, learned_bundle])
 def test_a_text_is_read_as_the_item_most_like_it(
     tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
@@ -38,15 +47,103 @@ def test_a_text_is_read_as_the_item_most_like_it(
         mixed = endpoint.ask(history=["i05", text_of(17), "i09"], **OPEN)
         known = endpoint.ask(history=["i05", "i17", "i09"], **OPEN)
         assert mixed["items"] == known["items"] and mixed["unknown"] == []
-        assert mixed["texts"] == [{"place": 1, "read_as": "i17"}]
+        assert mixed["texts"] == [{"place": 1, **AS_I17}]
         assert mixed["items"] != endpoint.ask(history=["i05", "i09"], **OPEN)["items"]
         # What it is read as was not had by anybody, and may be in the list.
         assert "i17" in endpoint.items(history=["i05", text_of(17)], k=40)
         lists = endpoint.client.post(
             "/v1/playlists/continue", json={"history": [text_of(17), "i09"], "steps": 3}
         ).json()
-        assert lists["texts"] == [{"place": 0, "read_as": "i17"}] and lists["lists"]
+        assert lists["texts"] == [{"place": 0, **AS_I17}] and lists["lists"]
         assert endpoint.metric('recsys_history_texts_total{result="read"}') == 3
+
+
+@pytest.mark.parametrize("lexical", [None, LexicalConfig()])
+def test_a_model_of_texts_reads_a_text_as_it_is(
+    tmp_path: Path, lexical: LexicalConfig | None
+) -> None:
+    strange = {"text": {"title": "ebony lake ivory attic"}}
+    with live(recformer_bundle(tmp_path, lexical), None) as endpoint:
+        mixed = endpoint.ask(history=["i05", text_of(17), "i09"], **OPEN)
+        known = endpoint.ask(history=["i05", "i17", "i09"], **OPEN)
+        assert scores(mixed) == pytest.approx(scores(known), abs=1e-5)  # its words are those of i17
+        assert mixed["texts"] == [{"place": 1, "taken_as": "text", "read_as": None}]
+        found = scores(endpoint.ask(history=["i05", strange, text_of(17)], **OPEN))
+        for item in range(1, N_ITEMS + 1):  # no item of the catalogue says this
+            other = scores(endpoint.ask(history=["i05", f"i{item:02}", "i17"], **OPEN))
+            assert max(abs(found[i] - other[i]) for i in other) > 1e-3
+        # A list is made item by item, and every step reads the text again.
+        history: list[Any] = [strange, "i09"]
+        body = {"history": history, "steps": 3, "groups": 1, "beams": 1}
+        [made] = endpoint.client.post("/v1/playlists/continue", json=body).json()["lists"]
+        for step in made["items"]:
+            assert endpoint.items(history=history, k=1) == [step["item_id"]]
+            history = [*history, step["item_id"]]
+
+
+@pytest.mark.parametrize("lexical", [None, LexicalConfig()])
+def test_texts_of_several_queries_are_read_together(
+    tmp_path: Path, lexical: LexicalConfig | None
+) -> None:
+    bundle = load_bundle(recformer_bundle(tmp_path, lexical))
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))
+    titles = ("ebony lake", "ivory attic", "coral coral roof")
+    one, two, three = (ItemText({"title": title}) for title in titles)
+    histories: list[list[str | ItemText]] = [["i05", one], [two], ["i07"], [three, "i01", one]]
+    queries = [Query(history=history, k=8) for history in histories]
+    for query, answer in zip(queries, reading.recommend(queries), strict=True):
+        [alone] = reading.recommend([query])
+        assert answer.items == alone.items
+        assert answer.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("lexical", [None, LexicalConfig()])
+def test_an_item_that_came_by_its_text_is_read_as_it_in_histories(
+    tmp_path: Path, lexical: LexicalConfig | None
+) -> None:
+    title = {"title": "ebony lake ivory attic"}
+    with live(recformer_bundle(tmp_path, lexical), tmp_path / "state") as endpoint:
+        endpoint.add("other", like=["i09"])  # by what it is like: read as that
+        endpoint.add("new", attributes=title)
+        text: list[Any] = ["other", {"text": title}, "i03", text_of(8)]
+        found = endpoint.ask(history=text, **OPEN)
+        by_id = endpoint.ask(history=["other", "new", "i03", text_of(8)], **OPEN)
+        assert scores(by_id) == pytest.approx(scores(found), abs=1e-5)
+        old = endpoint.ask(history=["i09", "new", "i03", text_of(8)], **OPEN)
+        assert scores(old) == pytest.approx(scores(found), abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_list_goes_on_from_the_text_of_an_item_that_came_later(tmp_path: Path) -> None:
+    bundle = load_bundle(recformer_bundle(tmp_path, LexicalConfig()))
+    places = TextPlaces(bundle)
+    attributes = ({"title": "ebony lake ivory attic"}, {"title": "coral coral roof"})
+    new = [NewItem(f"n{i}", attributes=a, by_text=True) for i, a in enumerate(attributes)]
+    model = grow(bundle, places.place(new)).bundle.model
+    assert isinstance(model, EncoderModel)
+    first, second = N_ITEMS + 1, N_ITEMS + 2
+    text = places.sentences([{"title": "amber hall"}])
+
+    def histories(*lists: list[int], texts: TokenStore | None = None) -> SequenceBatch:
+        return replace(batch_from_lists(list(lists), None, model.max_length), texts=texts)
+
+    for texts, one in ((None, 5), (text, -1)):
+        begun = model.start(histories([one, 3], [first], texts=texts))
+        begun = model.step(begun.select(torch.tensor([1, 0])), torch.tensor([second, first]))
+        whole = histories([first, second], [one, 3, first], texts=texts)
+        torch.testing.assert_close(begun.query, model.encode_sequences(whole), atol=1e-6, rtol=0)
+        named = histories([-1, -2], [-3 if one < 0 else one, 3, -1])
+        by_texts = replace(named, texts=places.sentences([*attributes, {"title": "amber hall"}]))
+        inner = bundle.model
+        assert isinstance(inner, EncoderModel)
+        found = inner.encode_sequences(by_texts)
+        torch.testing.assert_close(begun.query, found, atol=1e-6, rtol=0)
+        beyond = model.beyond_product(whole)[:, : N_ITEMS + 1]
+        torch.testing.assert_close(beyond, inner.beyond_product(by_texts), atol=1e-6, rtol=0)
+
+
+def scores(answer: dict[str, Any]) -> dict[str, float]:
+    return {item["item_id"]: item["score"] for item in answer["items"]}
 
 
 def test_texts_have_their_time_and_what_says_nothing_is_left_out(tmp_path: Path) -> None:
@@ -58,7 +155,7 @@ def test_texts_have_their_time_and_what_says_nothing_is_left_out(tmp_path: Path)
         assert (answer["unknown"], answer["texts"][0]["place"]) == (["ghost"], 0)
         silent = {"text": {"title": "  ", "colour": "amber"}}  # the model reads titles
         answer = endpoint.ask(history=["i05", silent], **OPEN)
-        assert answer["texts"] == [{"place": 1, "read_as": None}]
+        assert answer["texts"] == [{"place": 1, **NOTHING}]
         assert answer["items"] == endpoint.ask(history=["i05"], **OPEN)["items"]
         assert endpoint.ask(history=[silent])["fallback"] == "unknown_history"
         endpoint.add("new", attributes={"title": "amber desk"})
@@ -70,7 +167,7 @@ def test_texts_have_their_time_and_what_says_nothing_is_left_out(tmp_path: Path)
 def test_what_a_library_is_asked_is_the_same(tmp_path: Path) -> None:
     bundle = load_bundle(learned_bundle(tmp_path))
     text = ItemText({"title": titled()["title"][16]})
-    reading = Recommender(bundle, read_texts=TextPlaces(bundle).read)
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))
     queries = [Query(history=["i05", one, "i09"], k=40) for one in (text, "i17")]
     mixed, known = reading.recommend(queries)
     assert [item for item in mixed.items if item != "i17"] == known.items
@@ -82,7 +179,7 @@ def test_what_a_library_is_asked_is_the_same(tmp_path: Path) -> None:
 
 def test_a_text_is_not_read_as_an_item_that_was_removed(tmp_path: Path) -> None:
     bundle = load_bundle(learned_bundle(tmp_path))
-    reading = Recommender(bundle, read_texts=TextPlaces(bundle).read)
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))
     query = Query(history=[ItemText({"title": titled()["title"][16]})], k=5)
     assert reading.recommend([query])[0].texts[0].read_as == "i17"
     reading.removed = bundle.item_ids.encode(["i17"]).astype(np.int64)
@@ -158,11 +255,14 @@ def test_a_text_at_which_the_tower_breaks_is_left_out_and_nobody_else_is_blamed(
     monkeypatch.setattr(TextTower, method, broken)
     with live(make(tmp_path), tmp_path / "state") as endpoint:
         answer = endpoint.ask(history=["i05", {"text": {"title": "odd"}}, text_of(17)], **OPEN)
-        assert answer["texts"] == [{"place": 1, "read_as": None}, {"place": 2, "read_as": "i17"}]
+        own = {"taken_as": "text", "read_as": None}
+        read = AS_I17 if make is frozen_bundle else own
+        assert answer["texts"] == [{"place": 1, **NOTHING}, {"place": 2, **read}]
         assert answer["source"] == "model" and endpoint.metric("recsys_model_failures_total") == 0
         assert asked == [2, 1, 1]  # together, then each alone
         endpoint.ask(history=[text_of(17), text_of(3), text_of(4)])
-        assert asked == [2, 1, 1, 2]  # what was read is known, what is new is read at once
+        # Of vectors, which take long, what was read is known; what is new is read at once.
+        assert asked == [2, 1, 1, 2 if make is frozen_bundle else 3]
         endpoint.add("new", attributes={"title": "odd"}, like=["i03"])  # placed by what it is like
         assert endpoint.ask(history=[{"text": {"title": "odd"}}])["fallback"] == "unknown_history"
 

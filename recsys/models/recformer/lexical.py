@@ -74,14 +74,22 @@ class LexicalTerm(nn.Module):
 
     def bags_of(self, sentences: TokenStore) -> list[Bag]:
         """Return the bags of the items of a store, weighted as the catalogue's are."""
-        rows = weighted_bags(token_counts(sentences)[1:], self.idf.cpu().numpy())
+        rows = self._weighted(sentences)[1:]
         return [tuple(zip(row.indices.tolist(), row.data.tolist(), strict=True)) for row in rows]
+
+    def _weighted(self, sentences: TokenStore) -> sparse.csr_matrix:
+        return weighted_bags(token_counts(sentences), self.idf.cpu().numpy())
 
     def queries(self, batch: SequenceBatch) -> Tensor:
         """Return the histories' unit bags times the weight, float32 [B, T]; 0 for an empty one."""
         config = self.config
-        recent = batch.recent(config.history)
-        found = history_bags(recent, config.decay, self.bags, max(1, len(self.idf)))
+        recent, size = batch.recent(config.history), max(1, len(self.idf))
+        found = history_bags(recent.clamp(min=0), config.decay, self.bags, size)
+        if batch.texts is not None:
+            bags = csr_tensors(sparse.csr_array(self._weighted(batch.texts)))
+            indptr, indices, weights = (part.to(recent.device) for part in bags)
+            own = (indptr, indices, weights)
+            found += history_bags((-recent).clamp(min=0), config.decay, own, size)
         return config.weight * F.normalize(found, dim=1)
 
     def bonus(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:

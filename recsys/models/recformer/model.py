@@ -18,7 +18,7 @@ Shapes: B sequences, N items, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from recsys.config import RecformerConfig
 from recsys.data.bags import Bag
-from recsys.data.batches import SequenceBatch
+from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import TrainingData
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, DataError
@@ -140,20 +140,19 @@ class Recformer(SentenceRanker):
         """Return one vector per history of items and texts, oldest first, float [B, D].
 
         Args:
-            histories: item indices; N + k is the k-th item of `more`.
+            histories: item indices; -k is the k-th item of `more`.
             more: items that are not in the catalogue, as sentences.
         """
-        sentences = self.sentences if more is None else self.sentences.extended(more)
-        lengths = np.array([len(history) for history in histories], dtype=np.int64)
-        end = np.cumsum(lengths)
-        items = np.array([i for history in histories for i in history], dtype=np.int32)
-        if len(items) and not 1 <= items.min() <= items.max() <= sentences.n_items:
+        items = [item for history in histories for item in history]
+        lowest = 0 if more is None else -more.n_items
+        if items and (0 in items or not lowest <= min(items) <= max(items) <= self.n_items):
+            others = f"-1 to {lowest} for the {-lowest} more" if lowest else "no more were given"
             raise DataError(
-                f"histories have items {items.min()} to {items.max()}; there are 1 to {sentences.n_items}"
+                f"histories have items {min(items)} to {max(items)}; allowed are 1 to {self.n_items} "
+                f"for the catalogue, and {others}"
             )
-        vectors = self._encode(self._histories(sentences, items, end - lengths, end))
-        empty = torch.from_numpy(lengths == 0).to(vectors.device)
-        return torch.where(empty[:, None], self.default_query, vectors)
+        batch = batch_from_lists([list(history) for history in histories], None, self.max_length)
+        return self.encode_sequences(replace(batch.to(self.default_query.device), texts=more))
 
     def _check_tokenizer(self, sentences: TokenStore) -> None:
         own = self.sentences.tokenizer_hash

@@ -8,7 +8,6 @@ Shapes: B sequences, N items, D width, R rows, L places.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +22,22 @@ from recsys.errors import ArtifactError
 from recsys.models.contract import EncoderModel
 from recsys.models.recformer.encoder import TextEncoder
 from recsys.models.recformer.text_vectors import kept_text_vectors, text_vectors
+from recsys.schema import PAD
 
 
 class SentenceRanker(EncoderModel):
     """Ranks a catalogue by an encoder as it is: what pre-training trains, and is validated by.
 
-    The sentences are no part of its state.
+    The sentences are no part of its state. A history may hold items that the catalogue does not, as
+    sentences.
 
     Args:
         encoder: of histories and items alike.
         n_items: of the catalogue.
         sentences: the catalogue's; None if they come later.
     """
+
+    reads_texts = True
 
     def __init__(self, encoder: TextEncoder, n_items: int, sentences: TokenStore | None) -> None:
         super().__init__(n_items, encoder.config.width)
@@ -97,16 +100,31 @@ class SentenceRanker(EncoderModel):
         """Return the sentences of the histories that end at flat places of a batch, int64 [P]."""
         items = batch.items.flatten().cpu().numpy()
         begin = places - batch.positions.flatten().cpu().numpy()[places]
-        return self._histories(self.sentences, items, begin, places + 1)
-
-    def _histories(
-        self, sentences: TokenStore, items: np.ndarray[Any, Any], begin: Int64, end: Int64
-    ) -> SentenceBatch:
-        return history_sentences(sentences, items, begin, end, **self.encoder.config.limits)
+        sentences = self.sentences
+        if batch.texts is not None:
+            sentences, items = with_texts(sentences, items, batch.texts)
+        return history_sentences(sentences, items, begin, places + 1, **self.encoder.config.limits)
 
     def _encode(self, sentences: SentenceBatch) -> Tensor:
         vectors = self.encoder.encode(sentences.to(self.default_query.device))
         return F.normalize(vectors.float(), dim=-1)
+
+
+def with_texts(sentences: TokenStore, items: Int64, texts: TokenStore) -> tuple[TokenStore, Int64]:
+    """Return the sentences of these items alone, and the items as indices of it.
+
+    Args:
+        sentences: of the catalogue.
+        items: int64 [P]; an item of the catalogue, PAD, or -k for the k-th of `texts`.
+        texts: other items.
+
+    Raises:
+        ArtifactError: `texts` is of another tokenizer.
+    """
+    known, place = np.unique(np.append(items[items > 0], PAD), return_inverse=True)  # PAD is first
+    renumbered = np.where(items < 0, len(known) - 1 - items, PAD)
+    renumbered[items > 0] = place[:-1]
+    return sentences.take(known[1:]).extended(texts), renumbered
 
 
 def item_vectors(

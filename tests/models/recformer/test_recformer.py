@@ -87,12 +87,19 @@ def test_new_items_are_encoded_by_the_encoder_of_the_catalogue() -> None:
 def test_a_history_may_mix_items_and_texts() -> None:
     model = ready()
     more = token_store([[6, 7], [2, 0]], N)  # the first is item 7's text
-    found = model.encode_histories([[3, N + 1], [], [N + 2], [3, 7]], more)
+    found = model.encode_histories([[3, -1], [], [-2], [3, 7]], more)
     assert torch.equal(found[0], found[3]) and torch.equal(found[1], model.default_query)
     known = model.encode_sequences(batch_from_lists([[3, 7]], None, 5))
     torch.testing.assert_close(found[:1], known, atol=1e-6, rtol=0)
-    with pytest.raises(DataError, match=rf"items {N + 3} to {N + 3}; there are 1 to {N + 2}"):
-        model.encode_histories([[N + 3]], more)
+    alone = model.encode_histories([[-2]], token_store([[1, 1], [2, 0]], N))
+    torch.testing.assert_close(found[2:3], alone, atol=1e-6, rtol=0)
+    for wrong in (N + 1, 0, -3):
+        with pytest.raises(
+            DataError, match=rf"{wrong} to {wrong}; allowed are 1 to {N} .* -1 to -2"
+        ):
+            model.encode_histories([[wrong]], more)
+    with pytest.raises(DataError, match="no more were given"):
+        model.encode_histories([[-1]])
 
 
 def test_sentences_that_do_not_fit_are_refused() -> None:
@@ -102,7 +109,7 @@ def test_sentences_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ArtifactError, match=r"tokenizer cdcdcdcd.*tokenizer abababab"):
         model.vectors_of(ring_store(3, "cd" * 32))
     with pytest.raises(ArtifactError, match="tokenizer cdcdcdcd"):
-        model.encode_histories([[1]], ring_store(3, "cd" * 32))
+        model.encode_histories([[-1]], ring_store(3, "cd" * 32))
     with pytest.raises(ArtifactError, match="no item sentences yet"):
         Recformer(config(), N).refresh_items()
 
