@@ -1,0 +1,74 @@
+"""Equal tuning for both: `recsys tune` of SASRec and UniRec by the spaces of configs/unirec_*.yaml.
+
+Every model has the same number of trials, epochs and early stops; the first trial is the setting of the
+configuration. Stores for every set all trials, and what the best is above the configuration's, on
+validation. A search that was stopped goes on when the same command runs again.
+
+    RECSYS_DATA_DIR=... python tests/benchmarks/unirec_search.py --sets beauty,toys
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from environments import machine, now
+from rich.console import Console
+
+from pipelines.stages import run_tune
+from pipelines.tune import search_directory, tune_config
+from recsys.config import ExperimentConfig, load_config
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results" / "unirec" / "search"
+SETS = ("online_retail", "beauty", "toys", "movielens", "30music")
+PACKAGES = ("recsys", "torch", "numpy", "polars", "pytorch-lightning", "ray", "optuna")
+
+
+def main() -> None:
+    """Search what is asked for and store it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", default=",".join(SETS), help="commas between")
+    parser.add_argument("--work", type=Path, default=Path("out"), help="where searches are kept")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    for name in options.sets.split(","):
+        if name not in SETS:
+            parser.error(f"--sets: no set {name!r}; there are {', '.join(SETS)}")
+        settings = [f"output={options.work.absolute()}", "tracking.enabled=false"]
+        config = load_config(ROOT / f"configs/unirec_{name}.yaml", settings)
+        run_tune(config, Console(width=120))
+        result = {
+            "benchmark": "unirec_search",
+            "set": name,
+            "models": {model: searched(config, model) for model in tune_config(config).chosen},
+            "budget": tune_config(config).model_dump(mode="json"),
+            "seed": config.seed,
+            "date": now(),
+            "command": f"python tests/benchmarks/unirec_search.py --sets {name}",
+            "versions": {package: version(package) for package in PACKAGES},
+            "machine": machine(),
+        }
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def searched(config: ExperimentConfig, model: str) -> dict[str, Any]:
+    """Return the trials of a model and its best one; trial 0 is the configuration's own setting."""
+    rows = pl.read_parquet(search_directory(config, model) / "trials.parquet").to_dicts()
+    own = rows[0]["ndcg@10"]
+    best = max((row for row in rows if row["ndcg@10"] is not None), key=lambda row: row["ndcg@10"])
+    return {
+        "configured": own,
+        "best": best,
+        "gain": None if own is None else round(best["ndcg@10"] / own - 1, 4),
+        "trials": rows,
+    }
+
+
+if __name__ == "__main__":
+    main()
