@@ -98,6 +98,12 @@ class TextVotes(Section):
     """Cosines are raised to it: the higher, the more the nearest texts count."""
     neighbours: int = Field(200, ge=1)
     """Items of the most alike texts that an item votes for."""
+    inherit: float = Field(0.0, ge=0)
+    """What an item without training events has of the similarities of the items with the most alike texts,
+    as a multiple of their mean; 0 leaves it to its own text. Above 1 it makes up for what a mean of several
+    items' neighbours loses."""
+    inherit_from: int = Field(10, ge=1)
+    """Of how many items, all with training events."""
 
 
 class TextItems(Section):

@@ -12,7 +12,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.following import FollowingPairs
-from recsys.models.text_votes import text_votes, vectors_of
+from recsys.models.text_votes import inherited, text_votes, vectors_of
 from recsys.models.votes import Float64, keep_votes, vote_scores
 
 BLOCK_PAIRS = 8_000_000
@@ -36,8 +36,9 @@ class ItemKNN(CountingModel):
 
         weight * max(0, cos(t_j, t_i))^power
 
-    so that an item without events has votes, too. Items without a vote follow strictly below all others,
-    by popularity (negative scores).
+    so that an item without events has votes, too; it can also inherit those of the items with the most
+    alike texts, see `recsys.models.text_votes.inherited`. Items without a vote follow strictly below all
+    others, by popularity (negative scores).
     """
 
     indptr: Tensor  # int64 [V + 2]
@@ -74,8 +75,10 @@ class ItemKNN(CountingModel):
             self._nearest(part, start, norms) for start, part in zip(starts, common, strict=True)
         ]
         matrix = sparse.vstack(blocks, format="csr")
-        if self.config.text is not None:
-            matrix = sparse.csr_array(matrix + text_votes(self.config.text, vectors_of(data)))
+        if (text := self.config.text) is not None:
+            vectors = vectors_of(data)
+            matrix = inherited(text, sparse.csr_array(matrix), vectors, had > 0)
+            matrix = sparse.csr_array(matrix + text_votes(text, vectors))
         keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
     def _nearest(

@@ -1,4 +1,4 @@
-"""Votes of items for those whose texts are alike."""
+"""Votes of items for those whose texts are alike, and what items without events inherit from these."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from scipy import sparse
 
 from recsys.config import TextVotes
-from recsys.data.bags import Float32
-from recsys.data.sequences import TrainingData
+from recsys.data.bags import Bools, Float32
+from recsys.data.sequences import Int64, TrainingData
 from recsys.errors import ArtifactError
 
 ITEMS_AT_ONCE = 1024
@@ -19,22 +19,72 @@ def text_votes(config: TextVotes, vectors: Float32) -> sparse.csr_array:
 
     `vectors` are float32 [V + 1, D] of unit length, 0 for an item without text.
     """
+    every = np.arange(len(vectors))
+    alike = _most_alike(vectors, every, every, config.neighbours, config.power)
+    return config.weight * alike
+
+
+def inherited(
+    config: TextVotes, similarity: sparse.csr_array, vectors: Float32, learned: Bools
+) -> sparse.csr_array:
+    """Return the similarities with those that the items without events inherit, [V + 1, V + 1].
+
+    With a_in = max(0, cos(t_i, t_n))^power for the `inherit_from` items n with training events whose texts
+    are most like that of i, divided by their sum,
+
+        sim(j, i) = inherit sum_n a_in sim(j, n)        for i without events,
+        sim(j, i) = sum_n a_jn sim(n, i)                for j without events,
+
+    both for both without; nothing else changes.
+
+    Args:
+        config: of the texts.
+        similarity: of items that the same users had, [V + 1, V + 1]; 0 for items without events.
+        vectors: float32 [V + 1, D] of unit length, 0 for an item without text.
+        learned: bool [V + 1], which items have training events.
+    """
+    new = np.flatnonzero(~learned & vectors.any(axis=1))
+    among = np.flatnonzero(learned)
+    if config.inherit == 0 or not len(new) or not len(among):
+        return similarity
+    alike = _most_alike(vectors, new, among, config.inherit_from, config.power)
+    total = np.asarray(alike.sum(axis=1)).ravel()
+    shares = sparse.diags_array(np.divide(1.0, total, out=np.zeros(len(total)), where=total > 0))
+    parents = sparse.csr_array(shares @ alike)  # a, rows of learned items empty
+    own = sparse.diags_array(learned.astype(np.float64))
+    found = (own + parents) @ similarity @ (own + config.inherit * parents).T
+    return _without_diagonal(sparse.csr_array(found))
+
+
+def _most_alike(
+    vectors: Float32, items: Int64, among: Int64, count: int, power: float
+) -> sparse.csr_array:
+    """Return max(0, cos)^power of the `count` items of `among` most like each of `items`, itself aside,
+    [V + 1, V + 1].
+    """
     table = torch.from_numpy(np.array(vectors))  # a copy: a memory-mapped array is not writable
-    size = len(table)
-    kept = min(config.neighbours, size - 1)
+    size, others = len(table), torch.from_numpy(among)
+    kept = min(count, len(among))
     rows, columns, values = [], [], []
-    for at in range(0, size, ITEMS_AT_ONCE):
-        cosines = table[at : at + ITEMS_AT_ONCE] @ table.T  # [B, V + 1]
-        own = torch.arange(at, at + len(cosines))
-        cosines[torch.arange(len(cosines)), own] = 0.0
+    for at in range(0, len(items), ITEMS_AT_ONCE):
+        some = torch.from_numpy(items[at : at + ITEMS_AT_ONCE])
+        cosines = table[some] @ table[others].T  # [B, A]
+        cosines[some[:, None] == others] = 0.0
         best, where = cosines.topk(kept, dim=1)
-        rows.append(own.repeat_interleave(kept))
-        columns.append(where.flatten())
-        values.append(config.weight * best.flatten().clamp(min=0) ** config.power)
+        rows.append(some.repeat_interleave(kept))
+        columns.append(others[where.flatten()])
+        values.append(best.flatten().clamp(min=0) ** power)
     entries = (torch.cat(values).numpy(), (torch.cat(rows).numpy(), torch.cat(columns).numpy()))
     matrix = sparse.coo_array(entries, shape=(size, size)).tocsr()
     matrix.eliminate_zeros()
     return matrix
+
+
+def _without_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
+    entries = matrix.tocoo()
+    off = entries.row != entries.col
+    kept = (entries.data[off], (entries.row[off], entries.col[off]))
+    return sparse.coo_array(kept, shape=matrix.shape).tocsr()
 
 
 def vectors_of(data: TrainingData) -> Float32:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import nn
 
 from recsys.config import (
@@ -26,6 +27,7 @@ from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError
 from recsys.models import EncoderModel, Model, build_model
 from recsys.models.item_table import TextItemTable, read_texts
+from recsys.models.text_votes import inherited
 
 # Items 1..4; item 4 has no events, item 3 no text. Items 1 and 2 share token 5, 2 and 4 share token 6.
 TEXTS = [[], [1, 5, 5], [1, 5, 6], [], [1, 6, 7]]
@@ -131,6 +133,45 @@ def test_alike_texts_vote_beside_common_users() -> None:
     [other] = scores(model, [4])
     assert other[2] == pytest.approx(0.5 * 0.8**2, abs=1e-4)
     assert max(other[1], other[3]) < 0
+
+
+@pytest.mark.parametrize("power", [1.0, 2.5])
+def test_an_item_without_events_inherits_from_those_of_like_texts(power: float) -> None:
+    rng = np.random.default_rng(0)
+    n_items, from_ = 9, 2
+    vectors = unit(rng.normal(size=(n_items + 1, 3)).tolist()).astype(np.float32)
+    vectors[[0, 9]] = 0  # 9 has no text
+    learned = np.array([False, *[True] * 6, False, False, False])  # 7, 8, 9 have no events
+    dense = rng.random((n_items + 1, n_items + 1)) * np.outer(learned, learned)
+    np.fill_diagonal(dense, 0)
+    config = TextVotes(vectors=ItemVectors(width=3), power=power, inherit=1.5, inherit_from=from_)
+    parents: dict[int, list[tuple[int, float]]] = {i: [(i, 1.0)] for i in range(1, 7)}
+    for item in (7, 8):
+        alike = sorted(range(1, 7), key=lambda n: -float(vectors[item] @ vectors[n]))[:from_]
+        worth = [max(0.0, float(vectors[item] @ vectors[n])) ** power for n in alike]
+        parents[item] = [(n, w / sum(worth)) for n, w in zip(alike, worth, strict=True)]
+    expected = np.zeros_like(dense)
+    for j, of_j in parents.items():
+        for i, of_i in parents.items():
+            strength = 1.0 if learned[i] else 1.5
+            votes = sum(a * b * dense[n, m] for n, a in of_j for m, b in of_i)
+            expected[j, i] = strength * votes if i != j else 0.0
+    found = inherited(config, sparse.csr_array(dense), vectors, learned).toarray()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found[1, 7] > 0 and found[7, 1] > 0 and found[7, 8] > 0
+    assert not found[9].any() and not found[:, 9].any()
+    none = config.model_copy(update={"inherit": 0.0})
+    assert (inherited(none, sparse.csr_array(dense), vectors, learned).toarray() == dense).all()
+
+
+def test_a_model_lets_items_without_events_inherit() -> None:
+    text = TextVotes(vectors=ItemVectors(width=2), weight=0.5, power=2, neighbours=1)
+    plain = build_model(ItemKNNConfig(shrinkage=0, text=text), 4)
+    plain.fit(data())  # type: ignore[operator]
+    heir = build_model(ItemKNNConfig(shrinkage=0, text=text.model_copy(update={"inherit": 2.0})), 4)
+    heir.fit(data())  # type: ignore[operator]
+    [before], [after] = scores(plain, [1]), scores(heir, [1])
+    assert before[4] < after[4] and before[1:4] == after[1:4]  # 4 has no events
 
 
 @pytest.mark.parametrize("kind", ["bag", "vectors", "knn"])
