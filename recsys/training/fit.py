@@ -274,8 +274,11 @@ def validation_targets(plan: FitPlan) -> Targets:
     """Return the validation targets, or the seeded sample of them that the configuration asks for."""
     targets, limit = plan.validation, plan.training.validation_targets
     if targets is None or len(targets) == 0:
+        share = plan.training.users
+        few = "" if share == 1 else f"training.users (it is {share:g}) or "
+        of = "" if share == 1 else f" of the users that training.users = {share:g} leaves"
         raise DataError(
-            "the split has no validation targets, so no best epoch can be chosen; set "
+            f"the split has no validation targets{of}, so no best epoch can be chosen; set {few}"
             "split.validation higher or split.validation_from earlier (split.window higher where "
             "split.kind is rolling)"
         )

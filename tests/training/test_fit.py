@@ -184,6 +184,11 @@ def test_nothing_to_validate_on_is_an_error_before_the_first_epoch(tmp_path: Pat
     broken = replace(plan(tmp_path / "run"), validation=none, on_epoch=epochs.append)
     with pytest.raises(DataError, match=r"no validation targets.*split\.validation_from"):
         fit(small_model(), broken)
+    few = broken.training.model_copy(update={"users": 0.05})
+    with pytest.raises(
+        DataError, match=r"of the users that training\.users = 0\.05 leaves.*\(it is"
+    ):
+        fit(small_model(), replace(broken, training=few))
     assert epochs == []
     assert not (tmp_path / "run").exists()
 
