@@ -77,13 +77,12 @@ class TextPlaces:
         if self.tower is not None:
             try:
                 return self.tower.sentences(texts)
-            except RecsysError as error:
-                self._give_up(error)
             except Exception as error:
-                if len(texts) > 1:  # one of them may be at fault: each alone
+                if self._each_alone(error, len(texts)):
                     return reduce(TokenStore.extended, [self.sentences([one]) for one in texts])
-                _log_failure(error)
-                return self.model.sentences.take(np.zeros(1, dtype=np.int64))  # type: ignore[no-any-return]
+            if self.tower is not None:
+                none: TokenStore = self.model.sentences.take(np.zeros(1, dtype=np.int64))
+                return none
         raise self._nothing_reads()
 
     def place(self, items: Sequence[NewItem]) -> tuple[NewItem, ...]:
@@ -103,12 +102,9 @@ class TextPlaces:
         if new and self.tower is not None:
             try:
                 known |= zip(new, self._read([dict(key) for key in new]), strict=True)
-            except RecsysError as error:
-                self._give_up(error)
             except Exception as error:
-                if len(new) > 1:  # one of them may be at fault: each alone
+                if self._each_alone(error, len(new)):
                     return [self._found([key], known)[0] for key in keys]
-                _log_failure(error)
         return [known.get(key) for key in keys]
 
     def _read(self, items: Sequence[Mapping[str, str]]) -> list[Read | None]:
@@ -136,20 +132,26 @@ class TextPlaces:
             for vector, bag, sentence, some in zip(found, bags, own, says, strict=True)
         ]
 
-    def _give_up(self, error: RecsysError) -> None:
-        log.error("texts cannot be read", extra={"error": str(error)})
-        self.tower = None
+    def _each_alone(self, error: Exception, count: int) -> bool:
+        """Tell whether one of several texts may be at fault, so that each is to be read alone.
+
+        If not, the reader is given up, as it says itself that it does not work, or the one text is.
+        """
+        if isinstance(error, RecsysError):
+            log.error("texts cannot be read", extra={"error": str(error)})
+            self.tower = None
+            return False
+        if count > 1:
+            return True
+        what = {"error": type(error).__name__, "at": place_of(error)}
+        log.error("a text cannot be read", extra=what)
+        return False
 
     def _nothing_reads(self) -> DataError:
         return DataError(
             f"history holds texts, but the model of bundle {self._name} reads none (here); send "
             "ids of the catalogue, or add the items by POST /v1/items and send theirs"
         )
-
-
-def _log_failure(error: Exception) -> None:
-    what = {"error": type(error).__name__, "at": place_of(error)}
-    log.error("a text cannot be read", extra=what)
 
 
 def _key(attributes: Mapping[str, str]) -> Texts:

@@ -97,6 +97,14 @@ class TokenStore:
             rows=np.append(0, inverse[1:]).astype(np.int32),
         )
 
+    def only(self, items: Int64) -> tuple[TokenStore, Int64]:
+        """Return a store of those items alone that occur among `items`, and these as its indices.
+
+        `items` are of any shape; PAD is PAD in both.
+        """
+        known, place = np.unique(np.append(0, items), return_inverse=True)  # PAD comes first
+        return self.take(known[1:]), place[1:].reshape(items.shape)
+
     def extended(self, more: TokenStore) -> TokenStore:
         """Return a store in memory with the items of another one behind those of this one.
 

@@ -52,8 +52,10 @@ def inherited(
     shares = sparse.diags_array(np.divide(1.0, total, out=np.zeros(len(total)), where=total > 0))
     parents = sparse.csr_array(shares @ alike)  # a, rows of learned items empty
     own = sparse.diags_array(learned.astype(np.float64))
-    found = (own + parents) @ similarity @ (own + config.inherit * parents).T
-    return _without_diagonal(sparse.csr_array(found))
+    found = sparse.csr_array((own + parents) @ similarity @ (own + config.inherit * parents).T)
+    found = sparse.csr_array(found - sparse.diags_array(found.diagonal()))
+    found.eliminate_zeros()
+    return found
 
 
 def _most_alike(
@@ -64,11 +66,12 @@ def _most_alike(
     """
     table = torch.from_numpy(np.array(vectors))  # a copy: a memory-mapped array is not writable
     size, others = len(table), torch.from_numpy(among)
+    candidates = table[others].T  # [D, A]
     kept = min(count, len(among))
     rows, columns, values = [], [], []
     for at in range(0, len(items), ITEMS_AT_ONCE):
         some = torch.from_numpy(items[at : at + ITEMS_AT_ONCE])
-        cosines = table[some] @ table[others].T  # [B, A]
+        cosines = table[some] @ candidates  # [B, A]
         cosines[some[:, None] == others] = 0.0
         best, where = cosines.topk(kept, dim=1)
         rows.append(some.repeat_interleave(kept))
@@ -78,13 +81,6 @@ def _most_alike(
     matrix = sparse.coo_array(entries, shape=(size, size)).tocsr()
     matrix.eliminate_zeros()
     return matrix
-
-
-def _without_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
-    entries = matrix.tocoo()
-    off = entries.row != entries.col
-    kept = (entries.data[off], (entries.row[off], entries.col[off]))
-    return sparse.coo_array(kept, shape=matrix.shape).tocsr()
 
 
 def vectors_of(data: TrainingData) -> Float32:

@@ -21,26 +21,30 @@ from rich.console import Console
 
 from pipelines.stages import run_tune
 from pipelines.tune import search_directory, tune_config
-from recsys.config import ExperimentConfig, load_config
+from recsys.config import ExperimentConfig, load_config, load_study_config
+from recsys.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "unirec" / "search"
-SETS = ("online_retail", "beauty", "toys", "movielens", "30music")
+STUDY = ROOT / "configs" / "unirec_study.yaml"
 PACKAGES = ("recsys", "torch", "numpy", "polars", "pytorch-lightning", "ray", "optuna")
 
 
 def main() -> None:
     """Search what is asked for and store it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", default=",".join(SETS), help="commas between")
+    known = load_study_config(STUDY, []).sets
+    parser.add_argument("--sets", default=",".join(known), help="commas between")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where searches are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    for name in options.sets.split(","):
-        if name not in SETS:
-            parser.error(f"--sets: no set {name!r}; there are {', '.join(SETS)}")
+    asked = options.sets.split(",")
+    for name in asked:
+        if name not in known:
+            parser.error(f"--sets: no set {name!r}; there are {', '.join(known)}")
+    for name in asked:
         settings = [f"output={options.work.absolute()}", "tracking.enabled=false"]
-        config = load_config(ROOT / f"configs/unirec_{name}.yaml", settings)
+        config = load_config(ROOT / known[name], settings)
         run_tune(config, Console(width=120))
         result = {
             "benchmark": "unirec_search",
@@ -59,9 +63,9 @@ def main() -> None:
 
 def searched(config: ExperimentConfig, model: str) -> dict[str, Any]:
     """Return the trials of a model and its best one; trial 0 is the configuration's own setting."""
-    rows = pl.read_parquet(search_directory(config, model) / "trials.parquet").to_dicts()
-    own = rows[0]["ndcg@10"]
-    best = max((row for row in rows if row["ndcg@10"] is not None), key=lambda row: row["ndcg@10"])
+    directory = search_directory(config, model)
+    rows = pl.read_parquet(directory / "trials.parquet").to_dicts()
+    own, best = rows[0]["ndcg@10"], read_manifest(directory)["best"]
     return {
         "configured": own,
         "best": best,

@@ -146,6 +146,16 @@ def test_known_items_and_new_ones_make_one_history(store: TokenStore) -> None:
     assert sentences(both, [1, 5, 4]).ids.tolist() == sentences(store, [2, 1, 3]).ids.tolist()
 
 
+def test_only_what_occurs_is_kept_and_padding_stays(store: TokenStore) -> None:
+    items = np.array([[0, 4, 2], [4, 0, 4]])
+    some, places = store.only(items)
+    assert (some.n_items, places.tolist()) == (2, [[0, 2, 1], [2, 0, 2]])
+    for item, place in zip(items.ravel(), places.ravel(), strict=True):
+        assert sentences(some, [place]).ids.tolist() == sentences(store, [item]).ids.tolist()
+    nothing, places = store.only(np.zeros((2, 3), dtype=np.int64))
+    assert (nothing.n_items, nothing.n_texts, places.tolist()) == (0, 1, [[0] * 3] * 2)
+
+
 def test_tokens_of_another_tokenizer_do_not_join(store: TokenStore) -> None:
     with pytest.raises(ArtifactError, match=r"tokenizer cdcdcdcd cannot join .*abababab"):
         store.extended(replace(store, tokenizer_hash="cd" * 32))

@@ -85,11 +85,12 @@ class LexicalTerm(nn.Module):
         config = self.config
         recent, size = batch.recent(config.history), max(1, len(self.idf))
         found = history_bags(recent.clamp(min=0), config.decay, self.bags, size)
-        if batch.texts is not None:
-            bags = csr_tensors(sparse.csr_array(self._weighted(batch.texts)))
+        if batch.texts is not None and (recent < 0).any():
+            texts, places = batch.texts.only((-recent).clamp(min=0).cpu().numpy())
+            bags = csr_tensors(sparse.csr_array(self._weighted(texts)))
             indptr, indices, weights = (part.to(recent.device) for part in bags)
-            own = (indptr, indices, weights)
-            found += history_bags((-recent).clamp(min=0), config.decay, own, size)
+            own = torch.from_numpy(places).to(recent.device)
+            found += history_bags(own, config.decay, (indptr, indices, weights), size)
         return config.weight * F.normalize(found, dim=1)
 
     def bonus(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:

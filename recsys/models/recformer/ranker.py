@@ -111,7 +111,7 @@ class SentenceRanker(EncoderModel):
 
 
 def with_texts(sentences: TokenStore, items: Int64, texts: TokenStore) -> tuple[TokenStore, Int64]:
-    """Return the sentences of these items alone, and the items as indices of it.
+    """Return the sentences of these items alone, and the items as indices of them.
 
     Args:
         sentences: of the catalogue.
@@ -121,10 +121,9 @@ def with_texts(sentences: TokenStore, items: Int64, texts: TokenStore) -> tuple[
     Raises:
         ArtifactError: `texts` is of another tokenizer.
     """
-    known, place = np.unique(np.append(items[items > 0], PAD), return_inverse=True)  # PAD is first
-    renumbered = np.where(items < 0, len(known) - 1 - items, PAD)
-    renumbered[items > 0] = place[:-1]
-    return sentences.take(known[1:]).extended(texts), renumbered
+    catalogue, known = sentences.only(np.maximum(items, PAD))
+    others, own = texts.only(np.maximum(-items, PAD))
+    return catalogue.extended(others), np.where(items < 0, catalogue.n_items + own, known)
 
 
 def item_vectors(
