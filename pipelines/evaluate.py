@@ -18,7 +18,8 @@ from pipelines.order_test import order_test, read_result
 from pipelines.ray_session import map_partitions, ray_session, worker_count
 from pipelines.report_page import PAGE, PLOTS, write_page
 from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
-from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run, tested_run
+from pipelines.run_keys import run_key
+from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, DataError
@@ -52,11 +53,18 @@ class Exam:
         """How rows name the data."""
         return dataset_name(self.config, self.fold)
 
+    @property
+    def refit(self) -> bool:
+        """Whether refitted runs are asked, which have learned the validation targets."""
+        return self.config.refit and self.split == "test"
+
     def run(self, name: str) -> Run:
-        """Return the model's run that is asked: what was refitted has learned the validation targets."""
-        if self.split == "validation":
-            return open_run(self.config, name, self.fold)
-        return tested_run(self.config, name, self.fold)
+        """Return the model's run that is asked; `ArtifactError` if it is not trained."""
+        return open_run(self.config, name, self.fold, refit=self.refit)
+
+    def title(self, name: str) -> str:
+        """Return how a report calls that run: `fold/model`, a refitted one with `/refit`."""
+        return f"{self.fold}/{name}" + ("/refit" if self.refit else "")
 
     def directory(self, report: Path) -> Path:
         """Return where its rows are kept; folds do not share a directory."""
@@ -86,8 +94,8 @@ def evaluate(config: ExperimentConfig) -> Path:
         DataError: a split that is asked for has no targets.
     """
     asked = exams(config)
-    runs = _runs(config, asked)
-    key = _key(config, asked, runs)
+    runs = {exam.title(name): exam.run(name) for exam in asked for name in config.models}
+    key = report_key(config)
     directory = _directory(config, key)
     if is_current(directory, key):
         _track(config, list(runs.values()), directory)
@@ -143,8 +151,7 @@ def _check_targets(asked: Sequence[Exam]) -> None:
 
 def finished_report(config: ExperimentConfig) -> Path:
     """Return the report of this configuration; `ArtifactError` says to evaluate first."""
-    asked = exams(config)
-    key = _key(config, asked, _runs(config, asked))
+    key = report_key(config)
     directory = _directory(config, key)
     if not is_current(directory, key):
         raise ArtifactError(
@@ -309,16 +316,20 @@ def _splits(config: ExperimentConfig) -> list[SplitName]:
     return list(dict.fromkeys(config.evaluation.splits))
 
 
-def _runs(config: ExperimentConfig, asked: list[Exam]) -> dict[str, Run]:
-    """Return every run that the exams ask, by `fold/model`, a refitted one with `/refit`."""
-    found = [exam.run(name) for exam in asked for name in config.models]
-    return {f"{run.fold}/{run.name}" + ("/refit" if run.refit else ""): run for run in found}
+def report_key(config: ExperimentConfig) -> str:
+    """Return the hash of everything that makes a report; needs the features stage, and no run.
 
-
-def _key(config: ExperimentConfig, asked: list[Exam], runs: dict[str, Run]) -> str:
+    Raises:
+        ArtifactError: the data are not prepared.
+    """
+    asked = exams(config)
     return stable_hash(
         {
-            "runs": {title: run.key for title, run in runs.items()},
+            "runs": {
+                exam.title(name): run_key(config, name, exam.fold, refit=exam.refit)
+                for exam in asked
+                for name in config.models
+            },
             "exams": [[exam.fold, exam.split] for exam in asked],
             "order_test": config.order_test and config.order_test.model_dump(mode="json"),
             "evaluation": config.evaluation.model_dump(mode="json"),

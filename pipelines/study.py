@@ -3,10 +3,14 @@
 A cell is a set, a model and a seed: every stage up to the evaluation, of that model alone, on the test
 targets. Stages are cached by content and an interrupted training goes on, so a study that is stopped or
 asked for more does only what is missing. The cells most worth having come first; at the end the summary
-and the page are made anew, of all cells whose run and report are those of the configuration.
+and the page are made anew, of all cells whose data and settings are those of the configuration.
+
+A cell's own files are all that the study needs of it: its runs may be deleted, and cells that another
+machine has trained count wherever the same data are prepared.
 
     out/<study>/
       cells/<set>/<model>/<seed>.json     figures, and the keys of the run and the report they are of
+      cells/<set>/<model>/<seed>.parquet  the metric of every target, and the slices it is in
       summary.json, study.html
       runs/<set>/                         the experiments' own stages
 """
@@ -23,9 +27,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipelines.evaluate import finished_report
+from pipelines.evaluate import finished_report, report_key
 from pipelines.ray_session import ray_session
 from pipelines.report_parts import write_rows
+from pipelines.run_keys import run_key
 from pipelines.runs import tested_run
 from pipelines.stages import plan, run_steps
 from recsys.config import (
@@ -149,6 +154,10 @@ class Study:
         """Return where a cell's figures are."""
         return self.directory / CELLS / f"{cell.name}.json"
 
+    def rows(self, cell: Cell) -> Path:
+        """Return where a cell's targets are."""
+        return self.file(cell).with_suffix(".parquet")
+
     def done(self) -> list[Cell]:
         """Return the cells whose figures are those of the configuration, in their order."""
         return [cell for cell in self.cells() if is_done(self, cell)]
@@ -219,22 +228,22 @@ def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[st
 def is_done(study: Study, cell: Cell) -> bool:
     """Tell whether a cell's figures are of the prepared data and the settings as they are."""
     path = study.file(cell)
-    if not path.is_file():
+    if not (path.is_file() and study.rows(cell).is_file()):
         return False
     try:
         keys = _keys(study, cell)
-    except ArtifactError:  # no run or no report of these
+    except ArtifactError:  # the set is not prepared
         return False
     return bool(json.loads(path.read_text(encoding="utf-8"))["keys"] == keys)
 
 
 def _keys(study: Study, cell: Cell) -> dict[str, Any]:
-    """Return what a cell's figures are of; `ArtifactError` if its run or report is of another state."""
+    """Return what a cell's figures are of; `ArtifactError` if the set's data are not prepared."""
     config = study.experiment(cell)
     return {
         "k": study.config.k,
-        "run": tested_run(config, cell.model, "main").manifest["key"],
-        "report": read_manifest(finished_report(config))["key"],
+        "run": run_key(config, cell.model, refit=config.refit),
+        "report": report_key(config),
     }
 
 
@@ -262,6 +271,7 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
         "keys": _keys(study, cell),
         "seconds": round(time.monotonic() - began, 1),
     }
+    _scored(study, cell).save(study.rows(cell))
     _write(study.file(cell), figures)
 
 
@@ -274,7 +284,7 @@ def _write(path: Path, content: Any) -> None:
 
 def write_summary(study: Study) -> dict[str, Any]:
     """Make `summary.json` and the page of all cells that are done; return the summary."""
-    from recsys.evaluation.study import compare_with, over_seeds
+    from recsys.evaluation.study import Scored, compare_with, over_seeds
     from recsys.evaluation.study_page import write_study_page
 
     config = study.config
@@ -282,7 +292,9 @@ def write_summary(study: Study) -> dict[str, Any]:
     done = study.done()
     for cell in done:
         cells[cell.set, cell.model][cell.seed] = cell
-    found = {cell: scored(study, cell) for cell in done}
+    found = {cell: Scored.load(study.rows(cell)) for cell in done}
+    if not config.slices:
+        found = {cell: one.whole() for cell, one in found.items()}
     means = []
     for (name, model), by_seed in cells.items():
         known = {seed: _means_of(study.file(cell)) for seed, cell in by_seed.items()}
@@ -320,23 +332,19 @@ def _means_of(file: Path) -> dict[str, float]:
     return found if seconds is None else {**found, "train_seconds": seconds}
 
 
-def scored(study: Study, cell: Cell) -> Scored:
-    """Read a cell's targets, their NDCG, and the slices that they are in."""
-    import numpy as np
-
+def _scored(study: Study, cell: Cell) -> Scored:
+    """Return the targets of a cell's report, their NDCG, and the slices that they are in."""
     from recsys.data.sequences import TrainingData
     from recsys.evaluation.metrics import Places, ndcg
-    from recsys.evaluation.study import WHOLE, Scored, slices_of
+    from recsys.evaluation.study import Scored, slices_of
     from recsys.evaluation.targets_file import read_targets, targets_path
 
     config = study.experiment(cell)
     found = read_targets(targets_path(finished_report(config), cell.model, "test"))
     values = ndcg(Places.of(found.ranks, found.offsets), study.config.k)
-    slices = {WHOLE: np.ones(len(found), dtype=np.bool_)}
-    if study.config.slices:
-        run = tested_run(config, cell.model, "main")
-        counts = TrainingData(run.store, run.split.train_end).item_counts()
-        slices = slices_of(found, run.store, run.split.test.start, counts)
+    run = tested_run(config, cell.model, "main")
+    counts = TrainingData(run.store, run.split.train_end).item_counts()
+    slices = slices_of(found, run.store, run.split.test.start, counts)
     return Scored(found.index, found.user, values, slices)
 
 

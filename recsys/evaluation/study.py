@@ -10,23 +10,28 @@ not of other sets, and of other trainings only as far as the seeds, whose differ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from recsys.data.sequences import Int32, Int64, SequenceStore
-from recsys.errors import DataError
+from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.intervals import resampled_means, user_means
 from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.significance import holm, permutation_test
+from recsys.manifest import written_aside
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Row = dict[str, Any]
 WHOLE = "all"
+TARGET, USER, VALUE = "target", "user", "value"
 SAMPLES = 2000
 PERMUTATIONS = 10_000
 LEVEL = 0.95
@@ -48,6 +53,46 @@ class Scored:
     user: Int32
     values: Float64
     slices: dict[str, Bools]
+
+    def whole(self) -> Scored:
+        """Return the same without slices."""
+        return replace(self, slices={WHOLE: self.slices[WHOLE]})
+
+    def save(self, path: Path) -> None:
+        """Write one row a target: `target`, `user`, `value`, and each slice under its name.
+
+        Rows are in order and values few, so that the file takes about a byte a row.
+        """
+        columns = {TARGET: self.index, USER: self.user, VALUE: self.values, **self.slices}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            pq.write_table(
+                pa.table(columns),
+                aside,
+                compression="zstd",
+                use_dictionary=[VALUE],
+                column_encoding=dict.fromkeys((TARGET, USER), "DELTA_BINARY_PACKED"),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Scored:
+        """Read what `save` wrote; `ArtifactError` if it is missing or something else."""
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; run the study again")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ArtifactError(
+                f"{path} is no Parquet file ({error}); delete it, run again"
+            ) from error
+        if missing := [
+            name for name in (TARGET, USER, VALUE, WHOLE) if name not in table.column_names
+        ]:
+            raise ArtifactError(
+                f"{path} has no column {missing[0]}; delete it and run the study again"
+            )
+        columns = {name: table.column(name).to_numpy() for name in table.column_names}
+        return cls(columns.pop(TARGET), columns.pop(USER), columns.pop(VALUE), columns)
 
 
 Pair = tuple[Scored, Scored]

@@ -1,8 +1,9 @@
 """The study of configs/unirec_study.yaml: UniRec against SASRec, TiSASRec and its ancestor, figures stored.
 
-Runs the study (or goes on with it) and stores its figures in small form: a JSON file of each cell and the
-summary, with machine and versions. The summary speaks of the cells whose runs lie below `--work`; paired
-tests need their targets, which are not stored here.
+Runs the study, beginning with the cells that are stored here, and stores what is new: of each cell its
+figures and the metric of every target, and the summary with machine and versions. Stored cells count
+where the same data are prepared with the same settings; the summary speaks of the sets that are prepared
+below `--work`, so `--hours 0` makes it anew from what is stored.
 
     RECSYS_DATA_DIR=... python tests/benchmarks/unirec_study.py --sets beauty,toys --hours 2
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from environments import machine, now
 from rich.console import Console
 
-from pipelines.study import SUMMARY, Study, run_study
+from pipelines.study import CELLS, SUMMARY, Study, run_study
 from recsys.config import load_study_config
 
 ROOT = Path(__file__).parents[2]
@@ -40,14 +41,22 @@ def main() -> None:
     config = load_study_config(ROOT / CONFIG, [f"output={options.work.absolute()}"])
     paths = {name: ROOT / path for name, path in config.sets.items()}
     config = config.model_copy(update={"sets": paths})
+    study = Study(config)
+    if options.output.joinpath(CELLS).is_dir():
+        shutil.copytree(
+            options.output / CELLS,
+            study.directory / CELLS,
+            dirs_exist_ok=True,
+            copy_function=copy_if_missing,
+        )
     directory = run_study(
         config, Console(width=120), sets=options.sets, models=options.models, hours=options.hours
     )
-    study = Study(config)
     for cell in study.done():
-        kept = options.output / study.file(cell).relative_to(directory)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(study.file(cell), kept)
+        for file in (study.file(cell), study.rows(cell)):
+            kept = options.output / file.relative_to(directory)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, kept)
     summary = json.loads((directory / SUMMARY).read_text()) | {
         "date": now(),
         "command": "python tests/benchmarks/unirec_study.py"
@@ -58,6 +67,12 @@ def main() -> None:
         "machine": machine(),
     }
     (options.output / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def copy_if_missing(source: str, target: str) -> None:
+    """Copy a file unless there is one: a cell of this work directory is newer than the stored one."""
+    if not Path(target).exists():
+        shutil.copy2(source, target)
 
 
 if __name__ == "__main__":

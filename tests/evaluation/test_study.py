@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.sequences import SequenceStore
-from recsys.errors import DataError
+from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.study import (
     Pair,
@@ -141,6 +144,29 @@ def test_different_targets_are_not_paired() -> None:
     for seed in (others, fewer):  # the models of a seed agree, the seeds do not
         with pytest.raises(DataError, match="different targets"):
             compared([(other, other), (seed, seed)], "all", RNG)
+
+
+def test_targets_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "0.parquet"
+    first = made(0.1)
+    first.save(path)
+    again = Scored.load(path)
+    for name in ("index", "user", "values"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name), strict=True)
+    assert list(again.slices) == ["all", "even"]
+    np.testing.assert_array_equal(again.slices["even"], EVEN, strict=True)
+    assert list(again.whole().slices) == ["all"]
+
+
+def test_a_file_that_holds_no_targets_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"0.parquet is missing; run the study again"):
+        Scored.load(tmp_path / "0.parquet")
+    (tmp_path / "0.parquet").write_text("nonsense")
+    with pytest.raises(ArtifactError, match=r"0.parquet is no Parquet file"):
+        Scored.load(tmp_path / "0.parquet")
+    pq.write_table(pa.table({"target": [1], "value": [0.5]}), tmp_path / "0.parquet")
+    with pytest.raises(ArtifactError, match=r"0.parquet has no column user"):
+        Scored.load(tmp_path / "0.parquet")
 
 
 def test_means_over_seeds() -> None:

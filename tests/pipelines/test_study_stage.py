@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]
 
 @pytest.mark.ray
 def test_a_study_runs_goes_on_and_notices_what_has_changed(
-    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = write_study(once=["sasrec"])
     config, out = load_study_config(path), io.StringIO()
@@ -158,6 +159,19 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
     run_study(config, console, hours=0.0)
     assert "6 of 9 cells are up to date" in out.getvalue()
     assert "0 hours are over; 3 cells are left" in out.getvalue()
+    # Cells that another machine has trained count where the same data are prepared.
+    shutil.copytree(directory / "cells", tmp_path / "elsewhere" / "both" / "cells")
+    moved = config.model_copy(update={"output": tmp_path / "elsewhere"})
+    there = run_study(moved, console, hours=0.0)
+    assert json.loads((there / SUMMARY).read_text()) == json.loads(
+        (directory / SUMMARY).read_text()
+    )
+    assert not list((there / "runs").rglob("model.safetensors"))
+    (there / "cells" / "first" / "pop" / "0.parquet").unlink()
+    unsliced = moved.model_copy(update={"slices": False})
+    run_study(unsliced, console, hours=0.0)
+    assert "first/pop/0" in json.loads((there / SUMMARY).read_text())["missing"]
+
     experiment = config.sets["second"]
     experiment.write_text(experiment.read_text().replace("n: 2", "n: 3"))
     run_study(
