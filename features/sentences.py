@@ -3,8 +3,9 @@
     sentence = [name_1 value_1 ... name_k value_k],   at most `item_tokens`
 
 in the order of the attributes; name and value are tokenised apart and are `attribute_tokens` at most
-together. An empty value leaves its name alone; an item without any value has no sentence. Source:
-Recformer (arXiv 2305.13731), whose public code does the same.
+together. An empty value leaves its name alone; an item without a token of any value has no sentence (the
+tokenizer reads nothing in a zero-width space, say). Source: Recformer (arXiv 2305.13731), whose public
+code does the same but for the last.
 
 Every distinct value is tokenised once, in one batch of the Rust tokenizer. What was tokenised before,
 by the same tokenizer within the same limits, is taken from there: texts are told apart by a hash.
@@ -28,7 +29,7 @@ from recsys.data.token_store import KEY_TYPE, VALUE_TYPE, Bools, TokenStore, UIn
 from recsys.manifest import stable_hash
 
 SEPARATOR = "\x1f"
-VERSION = 1
+VERSION = 2
 """Raised when the same text is to become other tokens."""
 
 
@@ -80,6 +81,9 @@ class SentenceMaker:
         lengths = np.stack([piece.lengths for piece in pieces], axis=1)  # [N, A]
         ends = np.minimum(lengths.cumsum(axis=1), self.config.item_tokens)
         lengths = np.diff(ends, axis=1, prepend=0)
+        names = np.array([piece.name_length for piece in pieces])
+        says = (lengths > names).any(axis=1)
+        lengths, ends = lengths * says[:, None], ends * says[:, None]
         offsets = np.concatenate([[0, 0], ends[:, -1].cumsum()]).astype(np.int64)
         tokens = np.empty(offsets[-1], dtype=np.int32)
         types = np.empty(offsets[-1], dtype=np.uint8)

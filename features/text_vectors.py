@@ -57,7 +57,8 @@ class TokenProjection:
         if width > most:
             raise DataError(
                 f"{bags.shape[0]} training items with {bags.shape[1]} tokens have at most {most} "
-                f"singular vectors, but {width} are asked for; lower the width of the text vectors"
+                f"singular vectors, but {width} are asked for; set vectors.width of the models "
+                "that read texts to at most that"
             )
         start = np.random.default_rng(0).random(min(bags.shape))
         _, _, axes = sparse.linalg.svds(bags, k=width, v0=start)
@@ -86,16 +87,14 @@ class FrozenEncoder:
         return int(self.model.config.hidden_size)
 
     def vectors(self, texts: Sequence[str]) -> Float32:
-        """Return the vectors of texts, float32 [N, D]; 0 for an empty one.
+        """Return the vectors of texts, float32 [N, D]; 0 for one without a token of its own.
 
         Texts are encoded in blocks of equal length, so that padding costs nothing to speak of, and a text's
         vector does not depend on its company.
         """
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         found = self.tokenizer.rust.encode_batch(list(texts))
-        lengths = np.array(
-            [len(one.ids) if text else 0 for one, text in zip(found, texts, strict=True)]
-        )
+        lengths = np.array([len(one.ids) if 0 in one.special_tokens_mask else 0 for one in found])
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
         at = 0

@@ -206,13 +206,13 @@ def _check_empty(store: TokenStore, items: Path, text: TextConfig, attributes: l
     import numpy as np
     import polars as pl
 
-    empty = np.flatnonzero(np.asarray(store.rows[1:]) == 0)
+    empty = np.flatnonzero(store.lengths()[1:] == 0)
     if not len(empty) or text.empty_items == "keep":
         return
     ids = pl.read_parquet(items, columns=["item_id"])["item_id"]
     shown = ", ".join(ids[int(row)] for row in empty[:5])
     raise DataError(
-        f"{items}: {len(empty)} of {len(ids)} items have no value in any of {', '.join(attributes)}, "
-        f"such as {shown}; give them texts, name other columns in text.attributes, or set "
-        "text.empty_items: keep, with which they have no sentence"
+        f"{items}: {len(empty)} of {len(ids)} items have no value in any of {', '.join(attributes)} "
+        f"that the tokenizer reads, such as {shown}; give them texts, name other columns in "
+        "text.attributes, or set text.empty_items: keep, with which they have no sentence"
     )

@@ -42,7 +42,7 @@ TEXT_VECTORS: Final = "text_vectors"
 VECTORS: Final = "vectors.npy"
 RAW: Final = "encoded.npz"
 """In the finished directory: what frozen encoders made of texts, by the hash of encoder and text."""
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def name_of(wanted: ItemVectors) -> str:

@@ -6,7 +6,8 @@
 them have: sum of 1 / ((1 + age) rank). `popular_in_segment` are the items of most training events among
 those of the history's commonest segment, say its category; `popular` those of all. A list that a rung
 does not fill is filled by the next. Exclusions hold on every rung, for lists of similar items and for
-continuations as well. Published playlists have rungs of their own: `recsys.playlist_ladder`.
+continuations as well. A text in a history stands for the item most like it. Published playlists have
+rungs of their own: `recsys.playlist_ladder`.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ class Ladder:
         Raises:
             DataError: the query is malformed.
         """
-        resolved = self._recommender.resolve(query).without_model()
+        resolved = self._recommender.resolve_without_model(query)
         permitted = self._permitted(resolved.rule, resolved.history.seen)
-        chosen, rung = self._choose(resolved.history.known, permitted, query.k)
+        chosen, rung = self._choose(resolved.history.items, permitted, query.k)
         return self._recommender.answer(resolved, chosen, place_scores(len(chosen))), rung
 
     def similar(self, item_ids: Sequence[str], k: int) -> tuple[dict[str, Recommendation], str]:
@@ -92,12 +93,12 @@ class Ladder:
             DataError: the request is malformed, or its rules leave no list of so many items.
         """
         self._recommender.check_continue(request)
-        resolved = self._recommender.resolve(request.query()).without_model()
+        resolved = self._recommender.resolve_without_model(request.query())
         rules = self._recommender.rules_of(request, resolved)
         permitted = self._permitted(resolved.rule, resolved.history.seen)
         permitted[rules.required] = False  # they come by themselves
         wanted = int(np.count_nonzero(permitted))
-        ranked, rung = self._choose(resolved.history.known, permitted, wanted)
+        ranked, rung = self._choose(resolved.history.items, permitted, wanted)
         groups, lists = request.settings.groups, list[list[int]]()
         for group in range(groups):
             own = ranked[group::groups] + [x for g in range(groups) if g != group

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import numpy as np
 import polars as pl
@@ -210,7 +209,8 @@ class GrownEncoder(EncoderModel):
         own = [(row, one) for row, one in enumerate(sentences, self.inner.n_items + 1) if one]
         if not own:
             return
-        self._texts = reduce(TokenStore.extended, [one for _, one in own])
+        first, *others = [one for _, one in own]
+        self._texts = first.extended(*others)
         rows = torch.tensor([row for row, _ in own])
         self.get_buffer("stands_for")[rows] = -1 - torch.arange(len(own))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +54,7 @@ class TextPlaces:
         """Return the item vectors of the texts of a history, None where there is nothing to read.
 
         Raises:
-            DataError: the bundle reads no texts, or what it needs for that is not here.
+            DataError: the bundle reads no texts, what it needs for that is not here, or a value is no text.
         """
         keys = [_key(one) for one in texts]
         found = self._found(keys, self._lately)
@@ -79,7 +78,8 @@ class TextPlaces:
                 return self.tower.sentences(texts)
             except Exception as error:
                 if self._each_alone(error, len(texts)):
-                    return reduce(TokenStore.extended, [self.sentences([one]) for one in texts])
+                    first, *others = [self.sentences([one]) for one in texts]
+                    return first.extended(*others)
             if self.tower is not None:
                 none: TokenStore = self.model.sentences.take(np.zeros(1, dtype=np.int64))
                 return none
@@ -135,8 +135,11 @@ class TextPlaces:
     def _each_alone(self, error: Exception, count: int) -> bool:
         """Tell whether one of several texts may be at fault, so that each is to be read alone.
 
-        If not, the reader is given up, as it says itself that it does not work, or the one text is.
+        If not, the reader is given up, as it says itself that it does not work, or the one text is. A
+        text that is said to be wrong is its sender's to mend.
         """
+        if isinstance(error, DataError):
+            raise error
         if isinstance(error, RecsysError):
             log.error("texts cannot be read", extra={"error": str(error)})
             self.tower = None

@@ -105,28 +105,32 @@ class TokenStore:
         known, place = np.unique(np.append(0, items), return_inverse=True)  # PAD comes first
         return self.take(known[1:]), place[1:].reshape(items.shape)
 
-    def extended(self, more: TokenStore) -> TokenStore:
-        """Return a store in memory with the items of another one behind those of this one.
+    def extended(self, *others: TokenStore) -> TokenStore:
+        """Return a store in memory with the items of others behind those of this one, in their order.
 
         Raises:
-            ArtifactError: the other was made with another tokenizer.
+            ArtifactError: one was made with another tokenizer.
         """
-        if more.tokenizer_hash != self.tokenizer_hash:
-            raise ArtifactError(
-                f"tokens of tokenizer {more.tokenizer_hash[:8]} cannot join those of tokenizer "
-                f"{self.tokenizer_hash[:8]}; tokenise them again"
-            )
+        stores, offsets, rows = (self, *others), [self.offsets[:2]], [self.rows[:1]]
+        texts, tokens = 0, 0
+        for one in stores:
+            if one.tokenizer_hash != self.tokenizer_hash:
+                raise ArtifactError(
+                    f"tokens of tokenizer {one.tokenizer_hash[:8]} cannot join those of tokenizer "
+                    f"{self.tokenizer_hash[:8]}; tokenise them again"
+                )
+            offsets.append(one.offsets[2:] + tokens)
+            rows.append(np.where(one.rows[1:] > 0, one.rows[1:] + np.int32(texts), 0))
+            texts, tokens = texts + one.n_texts - 1, tokens + int(one.offsets[-1])
         joined: dict[str, Any] = {
-            name: np.concatenate([getattr(self, name), getattr(more, name)])
+            name: np.concatenate([getattr(one, name) for one in stores])
             for name in ("tokens", "types", "word_starts")
         }
-        shift = np.int32(self.n_texts - 1)  # the empty text of the other is that of this one
-        rows = np.where(more.rows[1:] > 0, more.rows[1:] + shift, 0).astype(np.int32)
         return replace(
             self,
-            offsets=np.concatenate([self.offsets, more.offsets[2:] + self.offsets[-1]]),
-            hashes=np.concatenate([self.hashes, more.hashes[1:]]),
-            rows=np.concatenate([self.rows, rows]),
+            offsets=np.concatenate(offsets),
+            hashes=np.concatenate([self.hashes[:1], *(one.hashes[1:] for one in stores)]),
+            rows=np.concatenate(rows).astype(np.int32),  # all have the same empty text
             **joined,
         )
 

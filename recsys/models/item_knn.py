@@ -13,7 +13,7 @@ from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.following import FollowingPairs
 from recsys.models.text_votes import inherited, text_votes, vectors_of
-from recsys.models.votes import Float64, keep_votes, vote_scores
+from recsys.models.votes import Float64, keep_votes, largest, vote_scores
 
 BLOCK_PAIRS = 8_000_000
 """Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
@@ -37,8 +37,8 @@ class ItemKNN(CountingModel):
         weight * max(0, cos(t_j, t_i))^power
 
     so that an item without events has votes, too; it can also inherit those of the items with the most
-    alike texts, see `recsys.models.text_votes.inherited`. Items without a vote follow strictly below all
-    others, by popularity (negative scores).
+    alike texts (see `recsys.models.text_votes.inherited`), as one of at most `neighbours` more. Items
+    without a vote follow strictly below all others, by popularity (negative scores).
     """
 
     indptr: Tensor  # int64 [V + 2]
@@ -77,7 +77,7 @@ class ItemKNN(CountingModel):
         matrix = sparse.vstack(blocks, format="csr")
         if (text := self.config.text) is not None:
             vectors = vectors_of(data)
-            matrix = inherited(text, sparse.csr_array(matrix), vectors, had > 0)
+            matrix = inherited(text, sparse.csr_array(matrix), vectors, had > 0, self.neighbours)
             matrix = sparse.csr_array(matrix + text_votes(text, vectors))
         keep_votes(self, matrix, data.item_counts(), self.fill.device)
 
@@ -93,11 +93,8 @@ class ItemKNN(CountingModel):
         similarity = (common.data / (norm + self.shrinkage)) ** self.config.locality
         other = row + start != column
         row, column, similarity = row[other], column[other], similarity[other]
-        order = np.lexsort((column, -similarity, row))
-        row = row[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, row)
-        kept, row = order[rank < self.neighbours], row[rank < self.neighbours]
-        entries = (similarity[kept], (row, column[kept]))
+        kept = largest(row, column, similarity, self.neighbours)
+        entries = (similarity[kept], (row[kept], column[kept]))
         return sparse.coo_array(entries, shape=common.shape).tocsr()
 
     def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:

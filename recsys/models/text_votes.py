@@ -10,8 +10,10 @@ from recsys.config import TextVotes
 from recsys.data.bags import Bools, Float32
 from recsys.data.sequences import Int64, TrainingData
 from recsys.errors import ArtifactError
+from recsys.models.votes import largest
 
-ITEMS_AT_ONCE = 1024
+PAIRS_AT_ONCE = 8_000_000
+"""Largest number of item pairs looked at together; bounds memory at a few 100 MB."""
 
 
 def text_votes(config: TextVotes, vectors: Float32) -> sparse.csr_array:
@@ -25,7 +27,11 @@ def text_votes(config: TextVotes, vectors: Float32) -> sparse.csr_array:
 
 
 def inherited(
-    config: TextVotes, similarity: sparse.csr_array, vectors: Float32, learned: Bools
+    config: TextVotes,
+    similarity: sparse.csr_array,
+    vectors: Float32,
+    learned: Bools,
+    neighbours: int,
 ) -> sparse.csr_array:
     """Return the similarities with those that the items without events inherit, [V + 1, V + 1].
 
@@ -35,13 +41,15 @@ def inherited(
         sim(j, i) = inherit sum_n a_in sim(j, n)        for i without events,
         sim(j, i) = sum_n a_jn sim(n, i)                for j without events,
 
-    both for both without; nothing else changes.
+    both for both without; nothing else changes. Of each j no more are kept than the `neighbours` largest
+    to items without events, and as many to others.
 
     Args:
         config: of the texts.
         similarity: of items that the same users had, [V + 1, V + 1]; 0 for items without events.
         vectors: float32 [V + 1, D] of unit length, 0 for an item without text.
         learned: bool [V + 1], which items have training events.
+        neighbours: to be kept of each kind.
     """
     new = np.flatnonzero(~learned & vectors.any(axis=1))
     among = np.flatnonzero(learned)
@@ -52,27 +60,44 @@ def inherited(
     shares = sparse.diags_array(np.divide(1.0, total, out=np.zeros(len(total)), where=total > 0))
     parents = sparse.csr_array(shares @ alike)  # a, rows of learned items empty
     own = sparse.diags_array(learned.astype(np.float64))
-    found = sparse.csr_array((own + parents) @ similarity @ (own + config.inherit * parents).T)
-    found = sparse.csr_array(found - sparse.diags_array(found.diagonal()))
-    found.eliminate_zeros()
-    return found
+    voters = sparse.csr_array(own + parents)
+    heirs = sparse.csr_array((own + config.inherit * parents).T)
+    step = max(1, PAIRS_AT_ONCE // len(vectors))
+    return sparse.vstack(
+        [
+            _kept(voters[start : start + step] @ similarity @ heirs, start, learned, neighbours)
+            for start in range(0, len(vectors), step)
+        ],
+        format="csr",
+    )
+
+
+def _kept(found: sparse.csr_array, start: int, learned: Bools, neighbours: int) -> sparse.csr_array:
+    """Return rows `start:` without their diagonal and what is beyond the largest of each kind."""
+    entries = sparse.coo_array(found)
+    row, column, value = entries.row, entries.col, entries.data
+    other = (row + start != column) & (value > 0)
+    row, column, value = row[other], column[other], value[other]
+    kept = largest(2 * row + learned[column], column, value, neighbours)
+    return sparse.coo_array((value[kept], (row[kept], column[kept])), shape=found.shape).tocsr()
 
 
 def _most_alike(
     vectors: Float32, items: Int64, among: Int64, count: int, power: float
 ) -> sparse.csr_array:
     """Return max(0, cos)^power of the `count` items of `among` most like each of `items`, itself aside,
-    [V + 1, V + 1].
+    [V + 1, V + 1]; `among` are in order.
     """
-    table = torch.from_numpy(np.array(vectors))  # a copy: a memory-mapped array is not writable
-    size, others = len(table), torch.from_numpy(among)
-    candidates = table[others].T  # [D, A]
-    kept = min(count, len(among))
+    size, others = len(vectors), torch.from_numpy(among)
+    candidates = torch.from_numpy(vectors[among]).T  # [D, A]
+    kept, step = min(count, len(among)), max(1, PAIRS_AT_ONCE // len(among))
     rows, columns, values = [], [], []
-    for at in range(0, len(items), ITEMS_AT_ONCE):
-        some = torch.from_numpy(items[at : at + ITEMS_AT_ONCE])
-        cosines = table[some] @ candidates  # [B, A]
-        cosines[some[:, None] == others] = 0.0
+    for at in range(0, len(items), step):
+        some = torch.from_numpy(items[at : at + step])
+        cosines = torch.from_numpy(vectors[some.numpy()]) @ candidates  # [B, A]
+        place = torch.searchsorted(others, some).clamp(max=len(others) - 1)
+        itself = (others[place] == some).nonzero()[:, 0]
+        cosines[itself, place[itself]] = 0.0
         best, where = cosines.topk(kept, dim=1)
         rows.append(some.repeat_interleave(kept))
         columns.append(others[where.flatten()])

@@ -46,6 +46,14 @@ def count_pairs(
     return sparse.coo_array((np.concatenate(value), pairs), shape=(size, size)).tocsr()
 
 
+def largest(row: Int32, column: Int32, value: Float64, count: int) -> Int64:
+    """Return which entries are among the `count` largest of their row (ties by column), rows in order."""
+    order = np.lexsort((column, -value, row))
+    ordered = row[order]
+    place = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    return order[place < count]
+
+
 def keep_votes(
     model: nn.Module,
     matrix: sparse.csr_array | None,

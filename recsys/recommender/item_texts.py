@@ -74,9 +74,20 @@ class HistoryTexts:
 
 
 def read_texts(
-    history: Sequence[str | ItemText], bundle: Bundle, reader: TextReader | None, removed: Int64
+    history: Sequence[str | ItemText],
+    bundle: Bundle,
+    reader: TextReader | None,
+    removed: Int64,
+    as_they_are: bool,
 ) -> HistoryTexts:
-    """Return what the texts of a history are read as; no text is read as a `removed` item.
+    """Return what the texts of a history are read as.
+
+    Args:
+        history: ids and texts.
+        bundle: whose model reads them.
+        reader: what reads texts for it.
+        removed: items that no text is read as.
+        as_they_are: for a model that reads texts; else each is the known item most like it.
 
     Raises:
         DataError: there are texts, and nothing here that reads them.
@@ -91,7 +102,7 @@ def read_texts(
         )
     places = [place for place, _ in found]
     texts = [one.attributes for _, one in found]
-    if bundle.model.reads_texts:
+    if as_they_are:
         return _as_they_are(places, reader.sentences(texts))
     items = np.array(
         [
@@ -126,13 +137,11 @@ def joined_texts(
     Args:
         histories: items, below 0 of their own sentences, and these.
     """
-    store: TokenStore | None = None
+    before, stores = 0, list[TokenStore]()
     found = list[list[int]]()
     for items, sentences in histories:
-        if sentences is None:
-            found.append(items.tolist())
-            continue
-        before = 0 if store is None else store.n_items
-        store = sentences if store is None else store.extended(sentences)
         found.append(np.where(items < 0, items - before, items).tolist())
-    return store, found
+        if sentences is not None:
+            before += sentences.n_items
+            stores.append(sentences)
+    return stores[0].extended(*stores[1:]) if stores else None, found

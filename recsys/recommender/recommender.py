@@ -98,13 +98,13 @@ class Recommender:
         """Return the indices of the k items most like each of some, none of which is PAD."""
         return [found for found, _ in self._likeness.nearest(items, k)]
 
-    def resolve(self, query: Query) -> Resolved:
-        """Return a query in dense indices, with the rule that its list must hold to.
+    def resolve_without_model(self, query: Query) -> Resolved:
+        """Return a query in dense indices for what stands in for the model, with the rule of its list.
 
         Raises:
             DataError: it is malformed.
         """
-        return self._resolver.resolve(query)
+        return self._resolver.resolve(query, by_model=False)
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Query]) -> list[Recommendation]:

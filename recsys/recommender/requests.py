@@ -26,7 +26,8 @@ class Query:
 
     Attributes:
         history: external item ids, oldest first; unknown ones are skipped and reported. An `ItemText`
-            among them is read as the known item most like it, by models that read texts.
+            among them is read as it is by a model that reads texts (`reads_texts` of it), and as the
+            known item most like it for any other with item vectors of texts.
         times: seconds of the history's events, if known; the history is then sorted by them (stably).
         baskets: a label for each item of the history, equal for items that were one basket, which then
             stands at the place of its first. Only a model of baskets as sets reads them. Without

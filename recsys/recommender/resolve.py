@@ -45,11 +45,6 @@ class Events:
     texts: list[ReadText] = field(default_factory=list)
     sentences: TokenStore | None = None
 
-    @property
-    def known(self) -> Int64:
-        """The items that are in the catalogue, for what reads no texts."""
-        return self.items[self.items > PAD]
-
 
 @dataclass(frozen=True)
 class Resolved:
@@ -76,12 +71,6 @@ class Resolved:
             "fallback": self.history.fallback,
         }
 
-    def without_model(self) -> Resolved:
-        """Return the query for what stands in for a model: it reads no lists before."""
-        if self.previous is None:
-            return self
-        return replace(self, previous=self.previous.unread(len(self.query.previous or ())))
-
 
 class Resolver:
     """Translates queries for the model of a bundle.
@@ -90,7 +79,7 @@ class Resolver:
         bundle: a loaded bundle.
         reads: newest events of a history that the model is given.
         timed: give the model the times of events.
-        reader: gives texts of a history their vectors.
+        reader: reads the texts of histories.
     """
 
     def __init__(
@@ -106,14 +95,18 @@ class Resolver:
         if bundle.user_ids is not None:
             bundle.user_ids.encode([])
 
-    def resolve(self, query: Query) -> Resolved:
-        """Check a query and translate its ids."""
+    def resolve(self, query: Query, *, by_model: bool = True) -> Resolved:
+        """Check a query and translate its ids.
+
+        What stands in for the model (not `by_model`) reads items alone: a text is the one most like it,
+        and no lists before are read.
+        """
         check_k(query.k)
         query.check()
         if (query.history is None) == (query.user_id is None):
             raise DataError("give either a history or a user_id, not both and not neither")
         setting = self._setting(query)
-        history = self._history(query)
+        history = self._history(query, by_model and self.bundle.model.reads_texts)
         blocked, unknown_excluded = self.translate(query.exclude)
         allowed, unknown_allowed = self.translate(query.allow or ())
         some = None if query.allow is None else allowed
@@ -123,6 +116,8 @@ class Resolver:
         if query.previous is not None:
             reads = self.bundle.model.reads_previous
             previous = lists_before(query.previous, reads, self.bundle.item_ids)
+            if not by_model:
+                previous = previous.unread(len(query.previous))
         return Resolved(query, history, rule, unknown_allowed, unknown_excluded, previous)
 
     def _setting(self, query: Query) -> Setting:
@@ -149,7 +144,7 @@ class Resolver:
         missing = (name for name, there in zip(item_ids, known, strict=True) if not there)
         return indices[known], list(dict.fromkeys(missing))
 
-    def _history(self, query: Query) -> Events:
+    def _history(self, query: Query, texts_as_they_are: bool) -> Events:
         """Return the known events of a query in their order."""
         if query.history is None:
             return self._user_history(query)
@@ -158,7 +153,7 @@ class Resolver:
         items = self.bundle.item_ids.encode(names).astype(np.int64)
         _check_length("times", query.times, items)
         _check_length("baskets", query.baskets, items)
-        texts = read_texts(history, self.bundle, self._reader, self.removed)
+        texts = read_texts(history, self.bundle, self._reader, self.removed, texts_as_they_are)
         taken = items
         if texts.said:
             places = [text.place for text in texts.said]

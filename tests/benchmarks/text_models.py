@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="a name in configs/")
     parser.add_argument("--cold", type=float, default=0.0, help="share of the items to hide")
     parser.add_argument(
-        "--seeds", default="0", help="with commas between; more than one with --cold"
+        "--seeds",
+        help="with commas between, more than one with --cold; the configuration's if left out",
     )
     parser.add_argument("--models", default=None, help="only these, with commas between")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the configuration")
@@ -69,7 +71,8 @@ def main() -> None:
     settings = list(options.set)
     if options.models is not None:
         settings.append(f"models={chosen_models(options.config, options.models, settings)}")
-    seeds = [int(seed) for seed in options.seeds.split(",")]
+    its_own = load_config(ROOT / f"configs/{options.config}.yaml", settings).seed
+    seeds = [int(seed) for seed in (options.seeds or str(its_own)).split(",")]
     if len(seeds) > 1 and not options.cold:
         parser.error("several seeds are for items hidden from training; give --cold, or one seed")
     found: list[Parts] = []
@@ -88,8 +91,9 @@ def main() -> None:
         "date": now(),
         "command": f"python tests/benchmarks/text_models.py --config {options.config}"
         + (f" --cold {options.cold}" if options.cold else "")
-        + (f" --seeds {options.seeds}" if len(seeds) > 1 else "")
-        + (f" --models {options.models}" if options.models else ""),
+        + (f" --seeds {options.seeds}" if options.seeds else "")
+        + (f" --models {options.models}" if options.models else "")
+        + (f" --set {shlex.join(options.set)}" if options.set else ""),
         "seeds": seeds,
         "parts": {part: figures(values) for part, values in parts.items()},
         "tests": {part: tests(values) for part, values in parts.items()},

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from pipelines.stages import run_tune
 from pipelines.tune import search_directory, tune_config
-from recsys.config import ExperimentConfig, load_config, load_study_config
+from recsys.config import ExperimentConfig, load_config, load_study_config, setting_of
 from recsys.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +62,14 @@ def main() -> None:
 
 
 def searched(config: ExperimentConfig, model: str) -> dict[str, Any]:
-    """Return the trials of a model and its best one; trial 0 is the configuration's own setting."""
+    """Return the trials of a model, its best one, and what the configuration's own setting is worth."""
     directory = search_directory(config, model)
     rows = pl.read_parquet(directory / "trials.parquet").to_dicts()
-    own, best = rows[0]["ndcg@10"], read_manifest(directory)["best"]
+    setting = {
+        key: setting_of(config.models[model], key) for key in tune_config(config).space[model]
+    }
+    [own] = [row["ndcg@10"] for row in rows if all(row[k] == v for k, v in setting.items())]
+    best = read_manifest(directory)["best"]
     return {
         "configured": own,
         "best": best,

@@ -25,7 +25,7 @@ from recsys.data.batches import batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError
-from recsys.models import EncoderModel, Model, build_model
+from recsys.models import EncoderModel, Model, build_model, text_votes
 from recsys.models.item_table import TextItemTable, read_texts
 from recsys.models.text_votes import inherited
 
@@ -136,7 +136,9 @@ def test_alike_texts_vote_beside_common_users() -> None:
 
 
 @pytest.mark.parametrize("power", [1.0, 2.5])
-def test_an_item_without_events_inherits_from_those_of_like_texts(power: float) -> None:
+def test_an_item_without_events_inherits_from_those_of_like_texts(
+    power: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     n_items, from_ = 9, 2
     vectors = unit(rng.normal(size=(n_items + 1, 3)).tolist()).astype(np.float32)
@@ -156,12 +158,20 @@ def test_an_item_without_events_inherits_from_those_of_like_texts(power: float) 
             strength = 1.0 if learned[i] else 1.5
             votes = sum(a * b * dense[n, m] for n, a in of_j for m, b in of_i)
             expected[j, i] = strength * votes if i != j else 0.0
-    found = inherited(config, sparse.csr_array(dense), vectors, learned).toarray()
+    monkeypatch.setattr(text_votes, "PAIRS_AT_ONCE", 25)  # blocks of two items
+    found = inherited(config, sparse.csr_array(dense), vectors, learned, 9).toarray()
     assert found == pytest.approx(expected, abs=1e-6)
+    fewer = inherited(config, sparse.csr_array(dense), vectors, learned, 2).toarray()
+    for some in (np.flatnonzero(learned), np.array([7, 8, 9])):
+        for all_votes, kept in zip(expected[:, some], fewer[:, some], strict=True):
+            place = np.argsort(-all_votes, kind="stable")
+            assert kept[place[:2]] == pytest.approx(all_votes[place[:2]], abs=1e-6)
+            assert not kept[place[2:]].any()
     assert found[1, 7] > 0 and found[7, 1] > 0 and found[7, 8] > 0
     assert not found[9].any() and not found[:, 9].any()
     none = config.model_copy(update={"inherit": 0.0})
-    assert (inherited(none, sparse.csr_array(dense), vectors, learned).toarray() == dense).all()
+    unchanged = inherited(none, sparse.csr_array(dense), vectors, learned, 2)
+    assert (unchanged.toarray() == dense).all()
 
 
 def test_a_model_lets_items_without_events_inherit() -> None:

@@ -19,7 +19,8 @@ from recsys.bundle import load_bundle
 from recsys.config.recformer import LexicalConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.token_store import TokenStore
-from recsys.errors import DataError
+from recsys.errors import ArtifactError, DataError
+from recsys.fallback import Ladder
 from recsys.growth import NewItem, grow
 from recsys.models import EncoderModel
 from recsys.recommender import Continue, ItemText, Query, Recommender
@@ -113,6 +114,50 @@ def test_an_item_that_came_by_its_text_is_read_as_it_in_histories(
         assert scores(old) == pytest.approx(scores(found), abs=1e-5)
 
 
+INVISIBLE = "\u200b", "\x00", "\x1f", "\u0301"
+
+
+@pytest.mark.parametrize("title", INVISIBLE)
+@pytest.mark.parametrize("make", [recformer_bundle, frozen_bundle])
+def test_what_nobody_can_read_says_nothing(
+    tmp_path: Path, title: str, make: Callable[[Path], Path]
+) -> None:
+    bundle = load_bundle(make(tmp_path))
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))
+    nothing = ItemText({"title": title})
+    alone, mixed, known = reading.recommend(
+        [Query(history=history, k=5) for history in ([nothing], [nothing, "i05"], ["i05"])]
+    )
+    assert alone.fallback == "unknown_history" and alone.texts[0].taken_as == "nothing"
+    assert (mixed.items, mixed.scores) == (known.items, known.scores)
+    assert TextPlaces(bundle).vector({"title": title}) is None
+
+
+def test_a_text_that_is_no_text_is_its_senders_to_mend(tmp_path: Path) -> None:
+    bundle = load_bundle(recformer_bundle(tmp_path))
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))
+    for history in ([ItemText({"title": b"x"})], ["i05", ItemText({"title": b"x"})]):  # type: ignore[dict-item]
+        with pytest.raises(DataError, match="attribute 'title' holds Binary, which is no text"):
+            reading.recommend([Query(history=history, k=5)])
+    [answer] = reading.recommend([Query(history=[ItemText({"title": "amber lamp"})], k=5)])
+    assert answer.texts[0].taken_as == "text"
+
+
+@pytest.mark.parametrize("make", [recformer_bundle, learned_bundle])
+def test_what_stands_in_for_a_model_takes_a_text_for_an_item(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    bundle = load_bundle(make(tmp_path))
+    ladder = Ladder(Recommender(bundle, read_texts=TextPlaces(bundle)))
+    text = ItemText({"title": titled()["title"][16]})
+    answer, rung = ladder.answer(Query(history=["i05", text], k=5, exclude_seen=False))
+    expected, _ = ladder.answer(Query(history=["i05", "i17"], k=5, exclude_seen=False))
+    assert (answer.items, rung) == (expected.items, "item_to_item")
+    assert (answer.texts[0].taken_as, answer.texts[0].read_as) == ("item", "i17")
+    lists, _ = ladder.continued(Continue(history=[text], steps=2))
+    assert lists.texts[0].read_as == "i17"
+
+
 @torch.no_grad()
 def test_a_list_goes_on_from_the_text_of_an_item_that_came_later(tmp_path: Path) -> None:
     bundle = load_bundle(recformer_bundle(tmp_path, LexicalConfig()))
@@ -200,7 +245,7 @@ def test_a_tower_that_cannot_read_here_is_not_the_end_of_others(
     with live(frozen_bundle(tmp_path), None) as endpoint:
 
         def broken(self: Any, items: Any) -> None:
-            raise DataError("no encoder here")
+            raise ArtifactError("no encoder here")
 
         monkeypatch.setattr("features.text_tower.TextTower.vectors", broken)
         for _ in range(2):
