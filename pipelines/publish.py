@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 7
+STAGE_VERSION: Final = 8
 CHOSEN_BY: Final = ("validation", "ndcg", 10)
 Row = dict[str, Any]
 

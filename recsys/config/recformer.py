@@ -43,6 +43,7 @@ class RecformerConfig(Section):
     training: TrainingConfig = TrainingConfig(lr=5e-5, schedule="linear")
     """Epochs and patience are those of each stage; an epoch has one prefix of every user."""
     needs_sentences: ClassVar[bool] = True
+    places_texts: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecformerConfig:

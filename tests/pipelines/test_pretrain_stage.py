@@ -39,6 +39,8 @@ from recsys.data.token_store import TokenStore
 from recsys.errors import ArtifactError, ConfigError
 from recsys.manifest import read_manifest, write_manifest
 from recsys.models.recformer.model import Recformer
+from recsys.recommender import ItemText, Query, Recommender
+from serving.text_places import TextPlaces
 
 ENCODER = {
     "width": 16, "heads": 2, "inner": 16, "blocks": 1, "max_tokens": 24, "max_items": 4,
@@ -181,6 +183,10 @@ def test_an_encoder_of_two_domains_ranks_a_third(
     assert (
         bundle.index.rescored is not None
     )  # measured, as for every model that is more than a product
+    reading = Recommender(bundle, read_texts=TextPlaces(bundle))  # the bundle has what reads texts
+    said = [ItemText({"title": tiny_items["title"][0]}), "i03"]
+    [answer] = reading.recommend([Query(history=said, k=5)])
+    assert answer.texts[0].taken_as == "text" and len(answer.items) == 5
     only_what_changed_is_encoded(third, tiny_items)
 
 
