@@ -45,6 +45,11 @@ class TextPlaces:
         self._known: dict[Texts, Read | None] = {}
         self._lately: dict[Texts, Read | None] = {}
 
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that are read of a text; none where nothing reads texts."""
+        return [] if self.tower is None else list(self.tower.attributes)
+
     def vector(self, attributes: Mapping[str, str]) -> Vector | None:
         """Return the item vector of texts; None where there is none to give."""
         found = self._found([_key(attributes)], self._known)[0]

@@ -117,8 +117,8 @@ class Visit:
             "name => { const button = [...document.querySelectorAll('[data-testid=stDownloadButton]')]"
             ".find(b => b.innerText.includes(name)); const all = [...document.querySelectorAll("
             "'[data-testid=stDataFrame]')]; const above = all.filter(t => t.compareDocumentPosition("
-            "button) & Node.DOCUMENT_POSITION_FOLLOWING); return [...above.at(-1).querySelectorAll("
-            "'table tr')].map(r => [...r.querySelectorAll('th, td')].map(c => c.innerText)); }",
+            "button) & Node.DOCUMENT_POSITION_FOLLOWING); return [...(above.at(-1)?.querySelectorAll("
+            "'table tr') ?? [])].map(r => [...r.querySelectorAll('th, td')].map(c => c.innerText)); }",
             name,
         )
 

@@ -198,7 +198,8 @@ def test_texts_have_their_time_and_what_says_nothing_is_left_out(tmp_path: Path)
         answer = endpoint.ask(history=timed, **OPEN)
         assert answer["items"] == endpoint.ask(history=["i05", "i17"], **OPEN)["items"]
         assert (answer["unknown"], answer["texts"][0]["place"]) == (["ghost"], 0)
-        silent = {"text": {"title": "  ", "colour": "amber"}}  # the model reads titles
+        assert endpoint.client.get("/v1/model").json()["reads"]["texts"] == ["title"]
+        silent = {"text": {"title": "  ", "colour": "amber"}}
         answer = endpoint.ask(history=["i05", silent], **OPEN)
         assert answer["texts"] == [{"place": 1, **NOTHING}]
         assert answer["items"] == endpoint.ask(history=["i05"], **OPEN)["items"]

@@ -43,7 +43,11 @@ def test_another_leaves_them_unread_and_says_so(tmp_path: Path) -> None:
         told = endpoint.ask(history=["i05"], previous=PREVIOUS)
         assert told["items"] == plain["items"]
         assert (plain["dropped_previous"], told["dropped_previous"]) == (0, 3)
-        assert endpoint.client.get("/v1/model").json()["reads"] == {"history": 6, "previous": 0}
+        assert endpoint.client.get("/v1/model").json()["reads"] == {
+            "history": 6,
+            "previous": 0,
+            "texts": [],
+        }
         body = {"history": ["i05"], "previous": PREVIOUS, "steps": 2}
         lists = endpoint.client.post("/v1/playlists/continue", json=body).json()
         assert (lists["dropped_previous"], lists["unknown_previous"]) == (3, [])
