@@ -24,8 +24,9 @@ from features.texts import attribute_texts, frame_of_items, most_characters
 from features.tokenizer import TextTokenizer
 from recsys.config.text import TextConfig
 from recsys.data.sequences import Int32, Int64
-from recsys.data.token_parts import first_of_each, store_of_hashes
+from recsys.data.token_parts import first_of_each, store_of_hashes, those_among
 from recsys.data.token_store import KEY_TYPE, VALUE_TYPE, Bools, TokenStore, UInt64
+from recsys.errors import ConfigError
 from recsys.manifest import stable_hash
 
 SEPARATOR = "\x1f"
@@ -52,6 +53,9 @@ class SentenceMaker:
         known = known if known and known.tokenizer_hash == self.tokenizer.hash else None
         new = first_of_each(hashes, None if known is None else known.hashes)
         fresh = self._tokenise(texts.filter(pl.Series(new)), hashes[new])
+        silent = fresh.hashes[1:][np.diff(fresh.offsets)[1:] == 0]
+        if len(silent):
+            hashes = np.where(those_among(hashes, silent)[:, None], np.uint64(0), hashes)
         return store_of_hashes(hashes, [fresh] if known is None else [known, fresh])
 
     def of_items(self, items: Sequence[Mapping[str, object]]) -> TokenStore:
@@ -76,7 +80,10 @@ class SentenceMaker:
         return np.frombuffer(bytes(digests), dtype=np.uint64).reshape(-1, 2)
 
     def _tokenise(self, texts: pl.DataFrame, hashes: UInt64) -> TokenStore:
-        """Return the sentences of texts that are all different and not empty, text k of row k - 1."""
+        """Return the sentences of texts that are all different and not empty, text k of row k - 1.
+
+        Where there is no token of a value, the sentence has none at all.
+        """
         pieces = [self._pieces(texts[name]) for name in self.attributes]
         lengths = np.stack([piece.lengths for piece in pieces], axis=1)  # [N, A]
         ends = np.minimum(lengths.cumsum(axis=1), self.config.item_tokens)
@@ -115,6 +122,12 @@ class SentenceMaker:
         name = str(values.name)
         key = self.tokenizer.name_tokens(name)
         limit = self.config.limit(name)
+        if len(key) >= min(limit, self.config.item_tokens):
+            raise ConfigError(
+                f"attribute {name!r} has {len(key)} tokens in its name alone, but text.attribute_tokens "
+                f"(or text.attribute_limits.{name}) is {limit} and text.item_tokens "
+                f"{self.config.item_tokens}, so that none of its values would be read; set them higher"
+            )
         distinct = values.unique(maintain_order=True)
         numbered = pl.DataFrame({name: distinct}).with_row_index("row")
         row = values.to_frame().join(numbered, on=name, how="left", maintain_order="left")

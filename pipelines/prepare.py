@@ -28,6 +28,7 @@ import polars as pl
 
 from pipelines import partition_tasks as tasks
 from pipelines.folds import FoldMaker
+from pipelines.input_files import fingerprints
 from pipelines.ray_session import map_partitions, ray_session, worker_count
 from recsys.config import DataConfig, ExperimentConfig, check_clock
 from recsys.data import chunks, filters, partitions, splits
@@ -40,18 +41,17 @@ from recsys.data.problems import ProblemReport
 from recsys.data.sequences import Int64
 from recsys.data.times import FRACTION
 from recsys.data.vocabulary import DENSE_ITEM
-from recsys.errors import ConfigError, DataError
-from recsys.manifest import file_hash, is_current, stable_hash, stage_directory
+from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 from recsys.schema import BASKET, ITEM, USER
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 DIRECTORY = "prepared"
 EVENTS_PER_PARTITION = 2_000_000
 EVENTS_PER_FILE = 2_000_000
 """About how many events a file of the result has; a user's events are never cut."""
-HASH_WHOLE_BELOW = 64 << 20
 
 Bool = npt.NDArray[np.bool_]
 
@@ -64,14 +64,25 @@ def prepare(config: ExperimentConfig) -> Path:
         DataError: input breaks a rule that is set to `fail`, or nothing is left.
     """
     data = apply_preset(config.data)
-    inputs = {str(path): fingerprint(path) for path in _input_files(data)}
+    directory = config.workspace / DIRECTORY
+    events = find_files(data.events, "data.events")
+    items = find_files(data.items, "data.items") if data.items else []
+    inputs = fingerprints(events + items, _known_inputs(directory))
     settings = {
         "data": data.model_dump(mode="json"),
         "split": config.split.model_dump(mode="json"),
         "seed": config.drawn_by,
     }
-    key = stable_hash({"inputs": inputs, "version": STAGE_VERSION, **settings})
-    directory = config.workspace / DIRECTORY
+    # What the files hold counts, not where they lie: the same data have the same key on another machine.
+    key = stable_hash(
+        {
+            **settings,
+            "data": data.model_dump(mode="json", exclude={"events", "items"}),
+            "events": [inputs[str(path)]["sha256"] for path in events],
+            "items": [inputs[str(path)]["sha256"] for path in items],
+            "version": STAGE_VERSION,
+        }
+    )
     if is_current(directory, key):
         return directory
     _check(config, data)
@@ -108,21 +119,13 @@ def _check(config: ExperimentConfig, data: DataConfig) -> None:
         )
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Return what tells a file's content: its sha256, or for large files size, time and both ends."""
-    status = path.stat()
-    if status.st_size <= HASH_WHOLE_BELOW:
-        return {"size": status.st_size, "sha256": file_hash(path)}
-    with path.open("rb") as handle:
-        head = handle.read(1 << 20)
-        handle.seek(-(1 << 20), 2)
-        ends = stable_hash([head.hex(), handle.read().hex()])
-    return {"size": status.st_size, "modified_ns": status.st_mtime_ns, "ends_sha256": ends}
-
-
-def _input_files(data: DataConfig) -> list[Path]:
-    items = find_files(data.items, "data.items") if data.items else []
-    return find_files(data.events, "data.events") + items
+def _known_inputs(directory: Path) -> dict[str, Any]:
+    """Return what a finished stage says of its input files; nothing without one."""
+    try:
+        known: dict[str, Any] = read_manifest(directory)["inputs"]
+    except ArtifactError:
+        return {}
+    return known
 
 
 @dataclass

@@ -5,11 +5,12 @@ targets. Stages are cached by content and an interrupted training goes on, so a 
 asked for more does only what is missing. The cells most worth having come first; at the end the summary
 and the page are made anew, of all cells whose data and settings are those of the configuration.
 
-A cell's own files are all that the study needs of it: its runs may be deleted, and cells that another
-machine has trained count wherever the same data are prepared.
+A cell's own two files are all that the study needs of it: its runs may be deleted, and cells that
+another machine has trained count wherever the same data are prepared with the same settings.
 
     out/<study>/
-      cells/<set>/<model>/<seed>.json     figures, and the keys of the run and the report they are of
+      cells/<set>/<model>/<seed>.json     figures, the keys of the run and the report they are of, and
+                                          the hash of the other file
       cells/<set>/<model>/<seed>.parquet  the metric of every target, and the slices it is in
       summary.json, study.html
       runs/<set>/                         the experiments' own stages
@@ -41,7 +42,7 @@ from recsys.config import (
     load_config,
 )
 from recsys.errors import ArtifactError, ConfigError
-from recsys.manifest import read_manifest, written_aside
+from recsys.manifest import file_hash, read_manifest, written_aside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,7 +194,8 @@ def run_study(
     ]
     for name in dict.fromkeys(cell.set for cell in asked):
         console.rule(name)
-        _bring_up_to_date(study, name, console)
+        there = [c for c in cells if c.set == name and (c in asked or study.file(c).is_file())]
+        _bring_up_to_date(study, there, console)
     todo = [cell for cell in asked if not is_done(study, cell)]
     if len(todo) < len(asked):
         console.print(f"{len(asked) - len(todo)} of {len(asked)} cells are up to date")
@@ -212,9 +214,11 @@ def run_study(
     return study.directory
 
 
-def _bring_up_to_date(study: Study, name: str, console: Console) -> None:
-    """Prepare a set's data as its configuration and files are now: what a cell is of is told by them."""
-    config = study.experiment(Cell(name, study.config.baseline, study.config.seeds[0]))
+def _bring_up_to_date(study: Study, cells: Sequence[Cell], console: Console) -> None:
+    """Prepare the data of the cells of a set as its configuration and files are now: keys are of these."""
+    whole = study.experiments[cells[0].set]
+    models = {cell.model: whole.models[cell.model] for cell in cells}
+    config = study.experiment(cells[0]).model_copy(update={"models": models})
     run_steps(config, [step for stage in STAGES[:2] for step in plan(config, stage)], console)
 
 
@@ -227,14 +231,15 @@ def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[st
 
 def is_done(study: Study, cell: Cell) -> bool:
     """Tell whether a cell's figures are of the prepared data and the settings as they are."""
-    path = study.file(cell)
-    if not (path.is_file() and study.rows(cell).is_file()):
+    file, rows = study.file(cell), study.rows(cell)
+    if not (file.is_file() and rows.is_file()):
         return False
+    figures = json.loads(file.read_text(encoding="utf-8"))
     try:
-        keys = _keys(study, cell)
+        current = figures["keys"] == _keys(study, cell)
     except ArtifactError:  # the set is not prepared
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8"))["keys"] == keys)
+    return bool(current and figures["rows"] == file_hash(rows))
 
 
 def _keys(study: Study, cell: Cell) -> dict[str, Any]:
@@ -255,6 +260,7 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
     report = finished_report(config)
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     first = next(one.directory for one in done if one.step.stage == "train")
+    _scored(study, cell).save(study.rows(cell))
     figures: dict[str, Any] = {
         **asdict(cell),
         "metrics": {
@@ -269,9 +275,9 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
         "users": rows[0]["users"],
         "training": read_manifest(first)["metrics"],
         "keys": _keys(study, cell),
+        "rows": file_hash(study.rows(cell)),
         "seconds": round(time.monotonic() - began, 1),
     }
-    _scored(study, cell).save(study.rows(cell))
     _write(study.file(cell), figures)
 
 

@@ -50,17 +50,19 @@ def wanted_vectors(config: ExperimentConfig) -> list[ItemVectors]:
 
 def sentences_key(config: ExperimentConfig) -> str:
     """Return the hash of everything that makes the sentences; needs the features stage."""
+    from features.sentences import VERSION as SENTENCE_VERSION
+
     text = config.text
-    tokenizer = None
+    tokenizer: str | None = "train"
     if text.tokenizer != "train":
         path = Path(text.tokenizer) / "tokenizer.json"
         tokenizer = file_hash(path) if path.is_file() else None
     return stable_hash(
         {
             "features": read_manifest(config.workspace / FEATURES)["key"],
-            "text": text.model_dump(mode="json"),
+            "text": text.model_dump(mode="json", exclude={"tokenizer"}),
             "tokenizer": tokenizer,
-            "version": VERSION,
+            "version": [VERSION, SENTENCE_VERSION],
         }
     )
 
@@ -206,13 +208,14 @@ def _check_empty(store: TokenStore, items: Path, text: TextConfig, attributes: l
     import numpy as np
     import polars as pl
 
-    empty = np.flatnonzero(store.lengths()[1:] == 0)
+    empty = np.flatnonzero(np.asarray(store.rows[1:]) == 0)
     if not len(empty) or text.empty_items == "keep":
         return
     ids = pl.read_parquet(items, columns=["item_id"])["item_id"]
     shown = ", ".join(ids[int(row)] for row in empty[:5])
     raise DataError(
         f"{items}: {len(empty)} of {len(ids)} items have no value in any of {', '.join(attributes)} "
-        f"that the tokenizer reads, such as {shown}; give them texts, name other columns in "
-        "text.attributes, or set text.empty_items: keep, with which they have no sentence"
+        f"that the tokenizer reads within text.attribute_limits and text.item_tokens, such as {shown}; give "
+        "them texts, name other columns in text.attributes, or set text.empty_items: keep, with which they "
+        "have no sentence"
     )

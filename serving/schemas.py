@@ -291,7 +291,7 @@ class TextBody(BaseModel):
     place: int = Field(description="Where it stands in the history, from 0.")
     taken_as: Literal["text", "item", "nothing"] = Field(
         description="Itself, if the model reads texts; the item most like it; or nothing, as there was "
-        "nothing to read."
+        "nothing to read, or nothing that could."
     )
     read_as: str | None = Field(description="That item; null in the other two cases.")
 

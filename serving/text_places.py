@@ -48,7 +48,8 @@ class TextPlaces:
     @property
     def attributes(self) -> list[str]:
         """The attributes that are read of a text; none where nothing reads texts."""
-        return [] if self.tower is None else list(self.tower.attributes)
+        tower = self.tower  # another thread may give it up
+        return [] if tower is None else list(tower.attributes)
 
     def vector(self, attributes: Mapping[str, str]) -> Vector | None:
         """Return the item vector of texts; None where there is none to give."""

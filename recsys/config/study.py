@@ -34,7 +34,8 @@ class StudyConfig(Section):
     k: Count = 10
     """Cut-off of the NDCG that is compared."""
     slices: bool = True
-    """Also compare by the uniformity of histories (fifths) and the frequency of items (thirds)."""
+    """Also compare by the uniformity of histories (fifths) and the frequency of items (thirds). Cells hold
+    the slices in any case, so it can be changed later."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:

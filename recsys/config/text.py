@@ -44,7 +44,8 @@ class TextConfig(Section):
     item_tokens: int = Field(96, ge=2)
     """Most tokens of an item."""
     empty_items: Literal["fail", "keep"] = "fail"
-    """Items without a value in any attribute: refused, or kept as items without a sentence."""
+    """Items without a value in any attribute that the tokenizer reads: refused, or kept as items without a
+    sentence."""
     tokenizer: Place = "train"
     """`train`: a WordPiece tokenizer of the items that have training events; or a local Hugging Face
     directory with `tokenizer.json`."""

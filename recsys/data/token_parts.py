@@ -68,11 +68,15 @@ def first_of_each(hashes: UInt64, known: UInt64 | None) -> Bools:
     """Return which items are the first with their text, bool [N], no text and `known` ones aside."""
     frame = _frame(hashes)
     first = frame.select(pl.struct("a", "b").is_first_distinct() & (pl.col("a") != 0)).to_series()
-    if known is not None:
-        old = _frame(known).with_columns(pl.lit(True).alias("old"))
-        there = frame.join(old, on=["a", "b"], how="left", maintain_order="left")["old"]
-        first &= there.is_null()
-    return first.to_numpy()
+    found: Bools = first.to_numpy()
+    return found if known is None else found & ~those_among(hashes, known)
+
+
+def those_among(hashes: UInt64, others: UInt64) -> Bools:
+    """Return which hashes, uint64 [N, 2], are among others, bool [N]."""
+    there = _frame(others).unique().with_columns(pl.lit(True).alias("there"))
+    found = _frame(hashes).join(there, on=["a", "b"], how="left", maintain_order="left")["there"]
+    return found.fill_null(False).to_numpy()
 
 
 def _places(to: Int64, come_from: Int64, lengths: Int64) -> tuple[Int64, Int64]:
@@ -110,7 +114,4 @@ def merged(parts: Sequence[Path], directory: Path) -> TokenStore:
 
 def shared_texts(store: TokenStore, other: TokenStore) -> Bools:
     """Return which texts of a store the other has too, bool [R - 1], the empty text aside."""
-    there = _frame(other.hashes[1:]).with_columns(pl.lit(True).alias("there"))
-    mine = _frame(store.hashes[1:])
-    found = mine.join(there, on=["a", "b"], how="left", maintain_order="left")["there"]
-    return found.fill_null(False).to_numpy()
+    return those_among(store.hashes[1:], other.hashes[1:])

@@ -49,7 +49,8 @@ class ReadText:
 
     Attributes:
         place: where it stands in the history as given, from 0.
-        taken_as: the text itself, a known item, or nothing, as there was nothing to read.
+        taken_as: the text itself, a known item, or nothing: there was nothing to read, or nothing that
+            could.
         read_as: the known item's external id; None in the other two cases.
     """
 
@@ -78,7 +79,8 @@ def read_texts(
     bundle: Bundle,
     reader: TextReader | None,
     removed: Int64,
-    as_they_are: bool,
+    *,
+    by_model: bool,
 ) -> HistoryTexts:
     """Return what the texts of a history are read as.
 
@@ -87,10 +89,10 @@ def read_texts(
         bundle: whose model reads them.
         reader: what reads texts for it.
         removed: items that no text is read as.
-        as_they_are: for a model that reads texts; else each is the known item most like it.
+        by_model: for the model; else for what stands in for it, which reads items alone.
 
     Raises:
-        DataError: there are texts, and nothing here that reads them.
+        DataError: there are texts, and nothing here that reads them for the model.
     """
     found = [(place, one) for place, one in enumerate(history) if isinstance(one, ItemText)]
     if not found:
@@ -102,12 +104,18 @@ def read_texts(
         )
     places = [place for place, _ in found]
     texts = [one.attributes for _, one in found]
-    if as_they_are:
+    if by_model and bundle.model.reads_texts:
         return _as_they_are(places, reader.sentences(texts))
+    vectors: Sequence[Sequence[float] | None] = [None] * len(texts)
+    try:
+        vectors = reader.read(texts)
+    except DataError:  # what reads texts may be a part of the model that has just failed
+        if by_model:
+            raise
     items = np.array(
         [
             PAD if v is None else most_alike(torch.tensor(v), bundle.index, removed.tolist())
-            for v in reader.read(texts)
+            for v in vectors
         ],
         dtype=np.int64,
     )

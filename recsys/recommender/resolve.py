@@ -98,15 +98,15 @@ class Resolver:
     def resolve(self, query: Query, *, by_model: bool = True) -> Resolved:
         """Check a query and translate its ids.
 
-        What stands in for the model (not `by_model`) reads items alone: a text is the one most like it,
-        and no lists before are read.
+        What stands in for the model (not `by_model`) reads items alone: a text is the one most like it, or
+        nothing if that can no longer be told, and no lists before are read.
         """
         check_k(query.k)
         query.check()
         if (query.history is None) == (query.user_id is None):
             raise DataError("give either a history or a user_id, not both and not neither")
         setting = self._setting(query)
-        history = self._history(query, by_model and self.bundle.model.reads_texts)
+        history = self._history(query, by_model)
         blocked, unknown_excluded = self.translate(query.exclude)
         allowed, unknown_allowed = self.translate(query.allow or ())
         some = None if query.allow is None else allowed
@@ -144,7 +144,7 @@ class Resolver:
         missing = (name for name, there in zip(item_ids, known, strict=True) if not there)
         return indices[known], list(dict.fromkeys(missing))
 
-    def _history(self, query: Query, texts_as_they_are: bool) -> Events:
+    def _history(self, query: Query, by_model: bool) -> Events:
         """Return the known events of a query in their order."""
         if query.history is None:
             return self._user_history(query)
@@ -153,7 +153,7 @@ class Resolver:
         items = self.bundle.item_ids.encode(names).astype(np.int64)
         _check_length("times", query.times, items)
         _check_length("baskets", query.baskets, items)
-        texts = read_texts(history, self.bundle, self._reader, self.removed, texts_as_they_are)
+        texts = read_texts(history, self.bundle, self._reader, self.removed, by_model=by_model)
         taken = items
         if texts.said:
             places = [text.place for text in texts.said]

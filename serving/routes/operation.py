@@ -52,7 +52,7 @@ async def model(request: Request) -> Response:
     """Return what is served: versions, sizes, metrics, how they were measured, what clients changed.
 
     `reads` says how many events of a history and how many lists before it (`previous`) the model reads,
-    and which attributes of a text (`texts`; none of a model that reads no texts, or cannot here).
+    and which attributes of a text (`texts`; none of a model that reads no texts, or has failed to).
     """
     served = service_of(request).model
     manifest = served.base.manifest

@@ -68,7 +68,8 @@ def searched(config: ExperimentConfig, model: str) -> dict[str, Any]:
     setting = {
         key: setting_of(config.models[model], key) for key in tune_config(config).space[model]
     }
-    [own] = [row["ndcg@10"] for row in rows if all(row[k] == v for k, v in setting.items())]
+    same = (row["ndcg@10"] for row in rows if all(row[key] == setting[key] for key in setting))
+    own = next(same, None)  # there is none where the setting lies outside of the space
     best = read_manifest(directory)["best"]
     return {
         "configured": own,

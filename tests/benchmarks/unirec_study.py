@@ -19,7 +19,7 @@ from pathlib import Path
 from environments import machine, now
 from rich.console import Console
 
-from pipelines.study import CELLS, SUMMARY, Study, run_study
+from pipelines.study import SUMMARY, Cell, Study, is_done, run_study
 from recsys.config import load_study_config
 
 ROOT = Path(__file__).parents[2]
@@ -42,21 +42,14 @@ def main() -> None:
     paths = {name: ROOT / path for name, path in config.sets.items()}
     config = config.model_copy(update={"sets": paths})
     study = Study(config)
-    if options.output.joinpath(CELLS).is_dir():
-        shutil.copytree(
-            options.output / CELLS,
-            study.directory / CELLS,
-            dirs_exist_ok=True,
-            copy_function=copy_if_missing,
-        )
+    for cell in study.cells():
+        if not is_done(study, cell):
+            copy_cell(study, cell, options.output, study.directory)
     directory = run_study(
         config, Console(width=120), sets=options.sets, models=options.models, hours=options.hours
     )
     for cell in study.done():
-        for file in (study.file(cell), study.rows(cell)):
-            kept = options.output / file.relative_to(directory)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, kept)
+        copy_cell(study, cell, directory, options.output)
     summary = json.loads((directory / SUMMARY).read_text()) | {
         "date": now(),
         "command": "python tests/benchmarks/unirec_study.py"
@@ -66,13 +59,24 @@ def main() -> None:
         "versions": {package: version(package) for package in PACKAGES},
         "machine": machine(),
     }
-    (options.output / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    stored = options.output / SUMMARY
+    if stored.is_file():
+        known = set(json.loads(stored.read_text())["missing"])
+        if lost := sorted(set(summary["missing"]) - known):
+            raise SystemExit(
+                f"{stored} is left as it is: it covers {', '.join(lost)}, which this run does not; name the "
+                "sets of these with --sets, or another directory with --output"
+            )
+    stored.write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def copy_if_missing(source: str, target: str) -> None:
-    """Copy a file unless there is one: a cell of this work directory is newer than the stored one."""
-    if not Path(target).exists():
-        shutil.copy2(source, target)
+def copy_cell(study: Study, cell: Cell, source: Path, target: Path) -> None:
+    """Copy both files of a cell from one directory of cells to another, if they are there."""
+    for file in (study.file(cell), study.rows(cell)):
+        inside = file.relative_to(study.directory)
+        if (source / inside).is_file():
+            (target / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / inside, target / inside)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,26 @@ def test_items_without_any_value_have_no_sentence_and_equal_ones_share_theirs() 
     assert store.item_hashes()[1].tolist() == store.item_hashes()[4].tolist()
 
 
+def test_what_the_tokenizer_reads_nothing_of_is_no_text() -> None:
+    tokenizer = train_tokenizer(["red lamp"], ("title",), vocabulary_size=64, lowercase=True)
+    made = SentenceMaker(tokenizer, ("title",), TextConfig())
+    titles = ["\u200b", "red", "\x00", "red \u0301", "\u200b"]
+    items = [{"title": title} for title in titles]
+    store = made.of_items(items)
+    assert (store.lengths() > 0).tolist() == [False, False, True, False, True, False]
+    assert store.rows.tolist() == [0, 0, 1, 0, 2, 0]  # all of them are the empty text
+    assert (store.item_hashes()[[1, 3, 5]] == 0).all()
+    again = made.of_frame(pl.DataFrame(items), store)
+    assert again.rows.tolist() == store.rows.tolist()
+
+
+@pytest.mark.parametrize("limits", [{"attribute_limits": {"red lamp": 2}}, {"item_tokens": 2}])
+def test_a_name_that_leaves_no_room_for_values_is_refused(limits: dict[str, Any]) -> None:
+    made = maker(("red lamp",), **limits)  # two tokens
+    with pytest.raises(ConfigError, match=r"attribute 'red lamp' has 2 tokens in its name alone"):
+        made.of_items([{"red lamp": "home"}])
+
+
 def test_the_hash_knows_text_limits_and_tokenizer() -> None:
     def hashes(made: SentenceMaker, item: dict[str, str]) -> list[int]:
         return made.of_items([item]).item_hashes()[1].tolist()  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ from made_log import START, config_of, make_log, write_log
 from pipelines import features as features_stage
 from pipelines import prepare as stage
 from pipelines.features import build_features
-from pipelines.prepare import fingerprint, prepare
+from pipelines.prepare import prepare
 from pipelines.ray_session import map_partitions, ray_session
 from recsys.config import ExperimentConfig, RayConfig
 from recsys.data.sequences import Split
@@ -470,20 +470,6 @@ def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
         DataError, match=r"events-1\.parquet has the columns .* need the same columns"
     ):
         prepare(config_of(tmp_path, files))
-
-
-def test_the_fingerprint_of_a_large_file_looks_at_both_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage, "HASH_WHOLE_BELOW", 1 << 20)
-    path = tmp_path / "large"
-    prints = []
-    for first, last in ((b"a", b"a"), (b"b", b"a"), (b"a", b"b")):
-        path.write_bytes(first + bytes(3 << 20) + last)
-        os.utime(path, ns=(1, 1))
-        prints.append(fingerprint(path))
-    assert len({str(found) for found in prints}) == 3
-    assert "sha256" not in prints[0]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipelines import cli
 from pipelines.study import PAGE, SUMMARY, Cell, Study, run_study, study_table
-from recsys.config import load_study_config, parse_study_config
+from recsys.config import StudyConfig, load_study_config, parse_study_config
 from recsys.errors import ConfigError
 
 UNIREC = Path(__file__).parents[2] / "configs" / "unirec_study.yaml"
@@ -69,6 +69,9 @@ def write_study(write_config: Callable[..., Path], tmp_path: Path) -> Callable[.
     def write(**changes: Any) -> Path:
         first = tmp_path / "first.yaml"
         write_config(name="first").rename(first)
+        raw = yaml.safe_load(first.read_text(encoding="utf-8"))
+        raw["models"]["unirec"] = {**raw["models"]["sasrec"], "kind": "unirec", "width": 8}
+        first.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
         second = tmp_path / "second.yaml"
         write_config(
             name="second",
@@ -114,11 +117,27 @@ def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]
         run_study(config, Console(file=io.StringIO()), models=["sasrec"])
 
 
+def elsewhere(config: StudyConfig, place: Path) -> StudyConfig:
+    """Return the study as it is on another machine: data in other places, of the results only cells."""
+    shutil.copytree(config.output / "both" / "cells", place / "study" / "both" / "cells")
+    sets = {}
+    for name, path in config.sets.items():
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for part in ("events", "items"):
+            [file] = raw["data"][part]
+            raw["data"][part] = [str(shutil.copy(file, place))]
+        sets[name] = place / f"{name}.yaml"
+        sets[name].write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return config.model_copy(update={"output": place / "study", "sets": sets})
+
+
 @pytest.mark.ray
 def test_a_study_runs_goes_on_and_notices_what_has_changed(
     write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path = write_study(once=["sasrec"])
+    path = write_study(
+        once=["unirec"]
+    )  # it reads neighbours, which are made only for those that do
     config, out = load_study_config(path), io.StringIO()
     console = Console(file=out, width=200)
     directory = run_study(config, console, sets=["second"])
@@ -135,7 +154,7 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
     assert summary["missing"] == [
         "first/pop/0",
         "first/markov/0",
-        "first/sasrec/0",
+        "first/unirec/0",
         "first/pop/1",
         "first/markov/1",
     ]
@@ -159,18 +178,19 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
     run_study(config, console, hours=0.0)
     assert "6 of 9 cells are up to date" in out.getvalue()
     assert "0 hours are over; 3 cells are left" in out.getvalue()
-    # Cells that another machine has trained count where the same data are prepared.
-    shutil.copytree(directory / "cells", tmp_path / "elsewhere" / "both" / "cells")
-    moved = config.model_copy(update={"output": tmp_path / "elsewhere"})
+    run_study(config, console, sets=["first"], models=["unirec"])
+    moved = elsewhere(config, tmp_path / "elsewhere")
     there = run_study(moved, console, hours=0.0)
     assert json.loads((there / SUMMARY).read_text()) == json.loads(
         (directory / SUMMARY).read_text()
     )
     assert not list((there / "runs").rglob("model.safetensors"))
-    (there / "cells" / "first" / "pop" / "0.parquet").unlink()
-    unsliced = moved.model_copy(update={"slices": False})
-    run_study(unsliced, console, hours=0.0)
-    assert "first/pop/0" in json.loads((there / SUMMARY).read_text())["missing"]
+    cells = there / "cells" / "second"
+    shutil.copy(cells / "markov" / "0.parquet", cells / "pop" / "0.parquet")  # of other figures
+    (cells / "pop" / "1.parquet").unlink()
+    run_study(moved.model_copy(update={"slices": False}), console, hours=0.0)
+    missing = json.loads((there / SUMMARY).read_text())["missing"]
+    assert {"second/pop/0", "second/pop/1"} <= set(missing)
 
     experiment = config.sets["second"]
     experiment.write_text(experiment.read_text().replace("n: 2", "n: 3"))

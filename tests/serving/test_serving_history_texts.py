@@ -158,6 +158,25 @@ def test_what_stands_in_for_a_model_takes_a_text_for_an_item(
     assert lists.texts[0].read_as == "i17"
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, ArtifactError])
+def test_a_model_that_fails_with_its_texts_leaves_a_list_of_the_items(
+    tmp_path: Path, failure: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load_bundle(recformer_bundle(tmp_path))
+
+    def broken(self: Any, sentences: Any) -> None:
+        raise failure("broken")
+
+    monkeypatch.setattr(type(bundle.model), "vectors_of", broken)
+    ladder = Ladder(Recommender(bundle, read_texts=TextPlaces(bundle)))
+    text = ItemText({"title": titled()["title"][16]})
+    for _ in range(2):
+        answer, rung = ladder.answer(Query(history=["i05", text], k=5))
+        expected, _ = ladder.answer(Query(history=["i05"], k=5))
+        assert (answer.items, rung) == (expected.items, "item_to_item")
+        assert answer.texts[0].taken_as == "nothing"
+
+
 @torch.no_grad()
 def test_a_list_goes_on_from_the_text_of_an_item_that_came_later(tmp_path: Path) -> None:
     bundle = load_bundle(recformer_bundle(tmp_path, LexicalConfig()))

@@ -1,0 +1,48 @@
+"""The stored study: it begins with the cells that are stored, and no summary loses any."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import unirec_study
+import yaml
+
+from pipelines.study import SUMMARY
+
+
+@pytest.mark.ray
+def test_stored_cells_are_begun_with_and_not_lost(
+    write_config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        models = {"pop": {"kind": "pop"}, "markov": {"kind": "markov"}}
+        write_config(name=name, models=models).rename(tmp_path / f"{name}.yaml")
+    study = {
+        "name": "both", "sets": {name: f"{name}.yaml" for name in ("one", "two")},
+        "models": ["pop", "markov"], "baseline": "pop", "seeds": [0],
+    }  # fmt: skip
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    monkeypatch.setattr(unirec_study, "ROOT", tmp_path)
+    monkeypatch.setattr(unirec_study, "CONFIG", "both.yaml")
+
+    def run(*arguments: str, work: str = "work") -> None:
+        places = ["--work", str(tmp_path / work), "--output", str(tmp_path / "stored")]
+        monkeypatch.setattr(sys, "argv", ["unirec_study.py", *arguments, *places])
+        unirec_study.main()
+
+    run()
+    summary = tmp_path / "stored" / SUMMARY
+    first = json.loads(summary.read_text())
+    assert first["missing"] == [] and first["by_set"]["markov"]
+    shutil.rmtree(tmp_path / "work")
+    run("--hours", "0", work="other")  # nothing is trained
+    assert json.loads(summary.read_text())["by_set"] == first["by_set"]
+    assert not list((tmp_path / "other").rglob("model.safetensors"))
+    with pytest.raises(SystemExit, match=r"it covers two/markov/0, two/pop/0, which this run does"):
+        run("--sets", "one", "--hours", "0", work="third")
+    assert json.loads(summary.read_text())["missing"] == []
