@@ -59,6 +59,7 @@ def main() -> None:
         "versions": {package: version(package) for package in PACKAGES},
         "machine": machine(),
     }
+    options.output.mkdir(parents=True, exist_ok=True)
     stored = options.output / SUMMARY
     if stored.is_file():
         known = set(json.loads(stored.read_text())["missing"])
