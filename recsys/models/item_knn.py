@@ -13,10 +13,7 @@ from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.following import FollowingPairs
 from recsys.models.text_votes import inherited, text_votes, vectors_of
-from recsys.models.votes import Float64, keep_votes, largest, vote_scores
-
-BLOCK_PAIRS = 8_000_000
-"""Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
+from recsys.models.votes import BLOCK_PAIRS, Float64, keep_votes, largest, vote_scores
 
 
 class ItemKNN(CountingModel):

@@ -10,10 +10,7 @@ from recsys.config import TextVotes
 from recsys.data.bags import Bools, Float32
 from recsys.data.sequences import Int64, TrainingData
 from recsys.errors import ArtifactError
-from recsys.models.votes import largest
-
-PAIRS_AT_ONCE = 8_000_000
-"""Largest number of item pairs looked at together; bounds memory at a few 100 MB."""
+from recsys.models.votes import BLOCK_PAIRS, largest
 
 
 def text_votes(config: TextVotes, vectors: Float32) -> sparse.csr_array:
@@ -62,7 +59,7 @@ def inherited(
     own = sparse.diags_array(learned.astype(np.float64))
     voters = sparse.csr_array(own + parents)
     heirs = sparse.csr_array((own + config.inherit * parents).T)
-    step = max(1, PAIRS_AT_ONCE // len(vectors))
+    step = max(1, BLOCK_PAIRS // len(vectors))
     return sparse.vstack(
         [
             _kept(voters[start : start + step] @ similarity @ heirs, start, learned, neighbours)
@@ -88,21 +85,19 @@ def _most_alike(
     """Return max(0, cos)^power of the `count` items of `among` most like each of `items`, itself aside,
     [V + 1, V + 1]; `among` are in order.
     """
-    size, others = len(vectors), torch.from_numpy(among)
-    candidates = torch.from_numpy(vectors[among]).T  # [D, A]
-    kept, step = min(count, len(among)), max(1, PAIRS_AT_ONCE // len(among))
+    size, candidates = len(vectors), torch.from_numpy(vectors[among]).T  # [D, A]
+    kept, step = min(count, len(among)), max(1, BLOCK_PAIRS // len(among))
     rows, columns, values = [], [], []
     for at in range(0, len(items), step):
-        some = torch.from_numpy(items[at : at + step])
-        cosines = torch.from_numpy(vectors[some.numpy()]) @ candidates  # [B, A]
-        place = torch.searchsorted(others, some).clamp(max=len(others) - 1)
-        itself = (others[place] == some).nonzero()[:, 0]
-        cosines[itself, place[itself]] = 0.0
+        some = items[at : at + step]
+        cosines = torch.from_numpy(vectors[some]) @ candidates  # [B, A]
+        itself = np.flatnonzero(np.isin(some, among))
+        cosines[itself, np.searchsorted(among, some[itself])] = 0.0
         best, where = cosines.topk(kept, dim=1)
-        rows.append(some.repeat_interleave(kept))
-        columns.append(others[where.flatten()])
-        values.append(best.flatten().clamp(min=0) ** power)
-    entries = (torch.cat(values).numpy(), (torch.cat(rows).numpy(), torch.cat(columns).numpy()))
+        rows.append(some.repeat(kept))
+        columns.append(among[where.flatten().numpy()])
+        values.append((best.flatten().clamp(min=0) ** power).numpy())
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
     matrix = sparse.coo_array(entries, shape=(size, size)).tocsr()
     matrix.eliminate_zeros()
     return matrix

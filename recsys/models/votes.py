@@ -14,6 +14,8 @@ from recsys.data.sequences import Int32, Int64
 
 Float64 = npt.NDArray[np.float64]
 
+BLOCK_PAIRS = 8_000_000
+"""Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
 BLOCK_VOTES = 4_000_000
 """Votes that are expanded at once; bounds memory at about 150 MB."""
 

@@ -158,7 +158,7 @@ def test_an_item_without_events_inherits_from_those_of_like_texts(
             strength = 1.0 if learned[i] else 1.5
             votes = sum(a * b * dense[n, m] for n, a in of_j for m, b in of_i)
             expected[j, i] = strength * votes if i != j else 0.0
-    monkeypatch.setattr(text_votes, "PAIRS_AT_ONCE", 25)  # blocks of two items
+    monkeypatch.setattr(text_votes, "BLOCK_PAIRS", 25)  # blocks of two items
     found = inherited(config, sparse.csr_array(dense), vectors, learned, 9).toarray()
     assert found == pytest.approx(expected, abs=1e-6)
     fewer = inherited(config, sparse.csr_array(dense), vectors, learned, 2).toarray()
