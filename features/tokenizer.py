@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from recsys.errors import ArtifactError, DataError, MissingExtraError
-from recsys.manifest import stable_hash
+from recsys.manifest import file_hash, stable_hash
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER: Final = "tokenizer.json"
 SETTINGS: Final = "tokenizer_config.json"
+SPECIAL_MAP: Final = "special_tokens_map.json"
 SPECIAL: Final = ("[PAD]", "[CLS]", "[MASK]", "[UNK]", "[SEP]")
 """The special tokens of a trained tokenizer, in the order of their ids."""
 ALPHABET: Final = 1000
@@ -137,6 +138,12 @@ def _word_piece(lib: Any, vocabulary: dict[str, int], lowercase: bool) -> Tokeni
     return rust
 
 
+def tokenizer_files(directory: Path) -> dict[str, str]:
+    """Return the hash of every file that makes the tokenizer of a local directory, of those there are."""
+    paths = (directory / name for name in (TOKENIZER, SPECIAL_MAP, SETTINGS))
+    return {path.name: file_hash(path) for path in paths if path.is_file()}
+
+
 def load_tokenizer(directory: Path) -> TextTokenizer:
     """Return the tokenizer of a local directory.
 
@@ -162,7 +169,7 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
 def _special(directory: Path, rust: Tokenizer) -> dict[str, int]:
     """Return the special tokens' ids by what the directory's settings call them."""
     settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", SETTINGS):
+    for name in (SPECIAL_MAP, SETTINGS):
         if (directory / name).is_file():
             settings |= json.loads((directory / name).read_text(encoding="utf-8"))
     found = {}

@@ -19,7 +19,15 @@ from pipelines.ray_session import map_partitions, ray_session, worker_count
 from pipelines.report_page import PAGE, PLOTS, write_page
 from pipelines.report_parts import gather_parts, write_part, write_profiles, write_rows
 from pipelines.run_keys import run_key
-from pipelines.runs import Run, dataset_name, folds, is_learned, last_fold, open_run
+from pipelines.runs import (
+    Run,
+    asked_run,
+    asks_refitted,
+    dataset_name,
+    folds,
+    is_learned,
+    last_fold,
+)
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig
 from recsys.errors import ArtifactError, DataError
@@ -56,11 +64,11 @@ class Exam:
     @property
     def refit(self) -> bool:
         """Whether refitted runs are asked, which have learned the validation targets."""
-        return self.config.refit and self.split == "test"
+        return asks_refitted(self.config, self.split)
 
     def run(self, name: str) -> Run:
         """Return the model's run that is asked; `ArtifactError` if it is not trained."""
-        return open_run(self.config, name, self.fold, refit=self.refit)
+        return asked_run(self.config, name, self.fold, self.split)
 
     def title(self, name: str) -> str:
         """Return how a report calls that run: `fold/model`, a refitted one with `/refit`."""
@@ -289,7 +297,7 @@ def _track_run(
             run.name, run.directory,
         )  # fmt: skip
         return False
-    asked = {s for s in _SPLITS if not config.refit or run.refit == (s == "test")}
+    asked = {s for s in _SPLITS if run.refit == asks_refitted(config, s)}
     dataset = dataset_name(config, run.fold)
     mine: dict[str, float] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.index import item_vectors
 from pipelines.progress import transient_bar
-from pipelines.runs import Run, dataset_name, is_learned, last_fold, open_run, tested_run
+from pipelines.runs import Run, asked_run, dataset_name, is_learned, last_fold
 from pipelines.tracking import code_tags
 from recsys.config import ExperimentConfig
 from recsys.errors import ConfigError, DataError
@@ -106,10 +106,7 @@ def _run(config: ExperimentConfig, settings: FrontierSettings) -> Run:
     if name not in learned:
         known = ", ".join(learned) or "none"
         raise ConfigError(f"{name!r} is no learned model of {config.name}; it has {known}")
-    fold = last_fold(config)
-    if settings.split == "validation":
-        return open_run(config, name, fold)
-    return tested_run(config, name, fold)
+    return asked_run(config, name, last_fold(config), settings.split)
 
 
 def _measure(run: Run, settings: FrontierSettings, console: Console | None) -> dict[str, Any]:

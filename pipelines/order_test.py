@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.progress import transient_bar
-from pipelines.runs import Run, dataset_name, last_fold, open_run, tested_run
+from pipelines.runs import Run, asked_run, dataset_name, last_fold
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from recsys.config import ExperimentConfig, ItemKNNConfig, OrderTestConfig
 from recsys.errors import ConfigError, DataError
@@ -99,10 +99,7 @@ def read_result(directory: Path) -> dict[str, Any]:
 
 
 def _run(config: ExperimentConfig) -> Run:
-    name, fold = asked_model(config), last_fold(config)
-    if order_settings(config).split == "validation":
-        return open_run(config, name, fold)
-    return tested_run(config, name, fold)
+    return asked_run(config, asked_model(config), last_fold(config), order_settings(config).split)
 
 
 def _measure(run: Run, console: Console | None) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def build_sentences(config: PretrainConfig, domains: dict[str, ExperimentConfig]
 
     from features.sentences import SentenceMaker
     from features.texts import choose_attributes
+    from features.tokenizer import tokenizer_files
 
     prepared = {n: read_manifest(d.workspace / "prepared")["key"] for n, d in domains.items()}
     limits = {
@@ -106,6 +107,8 @@ def build_sentences(config: PretrainConfig, domains: dict[str, ExperimentConfig]
         for name, domain in domains.items()
     }
     tokenizer = config.tokenizer.model_dump(mode="json")
+    if config.tokenizer.directory is not None:
+        tokenizer["directory"] = tokenizer_files(config.tokenizer.directory)
     key = stable_hash(
         {"prepared": prepared, "limits": limits, "tokenizer": tokenizer, "version": STAGE_VERSION}
     )

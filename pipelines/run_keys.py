@@ -39,15 +39,10 @@ def run_key(config: ExperimentConfig, name: str, fold: str = "main", *, refit: b
         inputs["song_vectors"] = _hash_of_vectors(config, name, vectors)
     learned = hasattr(model, "training")
     warm = bundle_version(config, name)
-    described = model.model_dump(mode="json")
-    if (pretrained := getattr(model, "pretrained", None)) is not None:
-        from recsys.models.recformer.checkpoints import checkpoint_hash
-
-        described["pretrained"] = checkpoint_hash(pretrained)  # what it holds, not where it lies
     return stable_hash(
         {
             "inputs": inputs,
-            "model": described,
+            "model": _described(model),
             "fold": fold,
             "seed": config.seed if learned else None,
             "exclude": [config.evaluation.exclude, config.evaluation.repeats] if learned else None,
@@ -63,6 +58,23 @@ def model_of(config: ExperimentConfig, name: str) -> Any:
     if name not in config.models:
         raise ConfigError(f"no model {name!r}; the configuration has: {', '.join(config.models)}")
     return config.models[name]
+
+
+def _described(model: Any) -> dict[str, Any]:
+    """Return the settings of a model; of files it reads, what they hold instead of where they lie."""
+    described: dict[str, Any] = model.model_dump(mode="json")
+    if (pretrained := getattr(model, "pretrained", None)) is not None:
+        from recsys.models.recformer.checkpoints import checkpoint_hash
+
+        described["pretrained"] = checkpoint_hash(pretrained)
+    if getattr(model, "song_vectors", None) is not None:
+        described["song_vectors"] = True  # their hash is among the inputs
+    if (wanted := getattr(model, "item_vectors", None)) is not None:
+        from pipelines.text_vectors import described_vectors
+
+        holder = described if "vectors" in described else described["text"]
+        holder["vectors"] = described_vectors(wanted)
+    return described
 
 
 def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pipelines.run_keys import run_directory, run_key
 from recsys.config import ExperimentConfig, RollingSplit, TextVectorsConfig
 from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest
+from recsys.schema import SplitName
 
 if TYPE_CHECKING:
     from recsys.data.sequences import SequenceStore, Split
@@ -100,6 +101,16 @@ def open_run(config: ExperimentConfig, name: str, fold: str, *, refit: bool = Fa
             "run `recsys train` first, or `recsys run` for all stages"
         )
     return Run(config, name, fold, directory, refit)
+
+
+def asks_refitted(config: ExperimentConfig, split_name: SplitName) -> bool:
+    """Tell whether a split's targets are asked of refitted runs, which have learned the validation's."""
+    return config.refit and split_name == "test"
+
+
+def asked_run(config: ExperimentConfig, name: str, fold: str, split_name: SplitName) -> Run:
+    """Return the run of a model that a split's targets are asked of."""
+    return open_run(config, name, fold, refit=asks_refitted(config, split_name))
 
 
 def tested_run(config: ExperimentConfig, name: str, fold: str) -> Run:

@@ -22,7 +22,7 @@ from pipelines.runs import folds
 from pipelines.statistics import FEATURES, STATISTICS, statistics_name
 from recsys.config import ExperimentConfig, ItemVectors, TextConfig
 from recsys.errors import DataError
-from recsys.manifest import file_hash, is_current, read_manifest, stable_hash, stage_directory
+from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,17 +51,15 @@ def wanted_vectors(config: ExperimentConfig) -> list[ItemVectors]:
 def sentences_key(config: ExperimentConfig) -> str:
     """Return the hash of everything that makes the sentences; needs the features stage."""
     from features.sentences import VERSION as SENTENCE_VERSION
+    from features.tokenizer import tokenizer_files
 
     text = config.text
-    tokenizer: str | None = "train"
-    if text.tokenizer != "train":
-        path = Path(text.tokenizer) / "tokenizer.json"
-        tokenizer = file_hash(path) if path.is_file() else None
+    trained = text.tokenizer == "train"
     return stable_hash(
         {
             "features": read_manifest(config.workspace / FEATURES)["key"],
             "text": text.model_dump(mode="json", exclude={"tokenizer"}),
-            "tokenizer": tokenizer,
+            "tokenizer": "train" if trained else tokenizer_files(Path(text.tokenizer)),
             "version": [VERSION, SENTENCE_VERSION],
         }
     )

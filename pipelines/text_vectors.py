@@ -19,11 +19,13 @@ import polars as pl
 from features import text_map
 from features.text_vectors import FrozenEncoder, TokenProjection, encoder_directory, plain_texts
 from features.texts import attribute_texts, choose_attributes, most_characters
+from pipelines.input_files import directory_hash
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.runs import folds
 from pipelines.statistics import FEATURES
 from pipelines.text import SENTENCES, learned_items, open_sentences, wanted_vectors
 from recsys.config import ExperimentConfig, ItemVectors
+from recsys.config.text import NAMES
 from recsys.data.bags import Float32
 from recsys.errors import ArtifactError
 from recsys.manifest import (
@@ -42,7 +44,7 @@ TEXT_VECTORS: Final = "text_vectors"
 VECTORS: Final = "vectors.npy"
 RAW: Final = "encoded.npz"
 """In the finished directory: what frozen encoders made of texts, by the hash of encoder and text."""
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 def name_of(wanted: ItemVectors) -> str:
@@ -60,12 +62,18 @@ def source_key(config: ExperimentConfig, wanted: ItemVectors) -> str:
     return stable_hash(
         {
             "features": read_manifest(config.workspace / FEATURES)["key"],
-            "attributes": config.text.model_dump(mode="json"),
-            "source": wanted.model_dump(mode="json"),
+            "attributes": config.text.model_dump(mode="json", exclude={"tokenizer"}),
+            "source": described_vectors(wanted),
             "files": _fingerprint(config, wanted),
             "version": VERSION,
         }
     )
+
+
+def described_vectors(wanted: ItemVectors) -> dict[str, Any]:
+    """Return the settings of some vectors but for the place of their files, of which the bytes count."""
+    source = wanted.source if wanted.source in NAMES else None
+    return wanted.model_dump(mode="json") | {"source": source}
 
 
 def _fingerprint(config: ExperimentConfig, wanted: ItemVectors) -> Any:
@@ -80,8 +88,7 @@ def _fingerprint(config: ExperimentConfig, wanted: ItemVectors) -> Any:
             f"{directory} is neither a bundle ({MANIFEST}) nor a Hugging Face directory (config.json); "
             "a model's `text.source` is tokens, minilm, or one of these"
         )
-    weights = sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".bin"))
-    return [[path.name, path.stat().st_size] for path in weights]
+    return directory_hash(directory)
 
 
 def build_text_vectors(config: ExperimentConfig) -> Path:

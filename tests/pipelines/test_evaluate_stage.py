@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import evaluate as stage
 from pipelines.evaluate import Exam, evaluate, exams, finished_report
-from pipelines.runs import dataset_name
+from pipelines.runs import dataset_name, open_run
 from recsys.config import ExperimentConfig, TrackingConfig, load_config
 from recsys.data.sequences import SequenceStore, Split, Targets, TrainingData
 from recsys.errors import ArtifactError, DataError
@@ -203,7 +203,7 @@ def server(fitted_experiment: ExperimentConfig, monkeypatch: pytest.MonkeyPatch)
 
 
 def give_run_id(config: ExperimentConfig, name: str) -> None:
-    file = stage.open_run(config, name, "main").directory / "manifest.json"
+    file = open_run(config, name, "main").directory / "manifest.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps({**manifest, "mlflow_run": f"id of {name}"}))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pipelines.input_files as module
-from pipelines.input_files import fingerprints
+from pipelines.input_files import directory_hash, fingerprints
 
 
 def test_a_file_is_told_by_its_bytes(tmp_path: Path) -> None:
@@ -45,3 +45,20 @@ def test_a_large_file_is_read_again_when_it_looks_changed(
     assert fingerprints([path], touched)[str(path)]["sha256"] != first[str(path)]["sha256"]
     old = {str(path): {"size": 9, "modified_ns": path.stat().st_mtime_ns}}  # written without a hash
     assert "sha256" in fingerprints([path], old)[str(path)]
+
+
+def test_a_directory_is_told_by_its_files(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for directory in (one, other):
+        (directory / "inside").mkdir(parents=True)
+        (directory / "inside" / "a").write_bytes(b"some")
+    assert directory_hash(one) == directory_hash(other)
+    (other / ".cache").mkdir()
+    (other / ".cache" / "lock").write_bytes(b"")
+    (other / ".hidden").write_bytes(b"")
+    assert directory_hash(one) == directory_hash(other)
+    (other / "inside" / "a").rename(other / "inside" / "b")
+    renamed = directory_hash(other)
+    assert directory_hash(one) != renamed
+    (other / "inside" / "b").write_bytes(b"changed")
+    assert directory_hash(other) not in (renamed, directory_hash(one))
