@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.calendar import calendar
@@ -27,6 +28,7 @@ from features.uniformity import (
     join_squares,
     split_squares,
 )
+from recsys.data.ordering import stable_order
 from recsys.data.sequences import Int32, Int64, SequenceStore
 
 Item = int | str
@@ -85,12 +87,17 @@ class UserState:
     def of_history(
         cls, items: Sequence[Item], times: Int64 | None = None, keep: int = KEEP
     ) -> UserState:
-        """Return the state after a whole history, oldest first, without a step for each event."""
+        """Return the state after a whole history without a step for each event.
+
+        Events are brought into the order of their times, equal ones as they are; without times the
+        newest one is the last.
+        """
         if times is None:
             return cls(tuple(items[-keep:]), (), len(items))
         table = gap_moments(np.zeros(len(times), dtype=np.int64), times, 1)
-        newest = tuple(times[-keep:].tolist())
-        return cls(tuple(items[-keep:]), newest, len(items), 0, table.of(0))
+        newest = np.argsort(times, kind="stable")[-keep:]
+        kept = tuple(items[place] for place in newest.tolist())
+        return cls(kept, tuple(times[newest].tolist()), len(items), 0, table.of(0))
 
     def row(self) -> dict[str, Any]:
         """Return the state as integers and lists of them (items as they are)."""
@@ -179,28 +186,42 @@ def user_features(
 def user_table(store: SequenceStore, ends: Int64, keep: int = KEEP) -> pl.DataFrame:
     """Return `user` and the columns of `UserState.row` of every user, from the events before `ends`.
 
-    `ends` (int64 [U]) are positions in the store; the newest events stand in the store's order. Memory
-    grows with the store: cut a large one into blocks of users.
+    `ends` (int64 [U]) are positions in the store; the newest events stand in the order of their times
+    (a store has the events of a basket side by side, also where another basket began in between).
+    Memory grows with the store: cut a large one into blocks of users.
     """
-    offsets, items, times = store.offsets, store.items, store.timestamps
+    offsets, times = store.offsets, store.timestamps
     starts, counts = recent_starts(offsets, ends, keep), ends - offsets[:-1]
     table = MomentTable(*(np.zeros(store.n_users, dtype=np.int64) for _ in range(4)))
+    # Where an event of the rows below stands in the store: by default at its own place.
+    place: Int64 | slice = slice(None)
     if times is not None:
         owner = np.repeat(np.arange(store.n_users, dtype=np.int64), np.diff(offsets))
         trains = np.arange(store.n_events) < ends[owner]
         table = gap_moments(owner[trains], times[trains], store.n_users)
+        place = _by_time(owner, trains, times)
+    items = np.asarray(store.items)[place]
+    known = np.zeros(0, dtype=np.int64) if times is None else np.asarray(times)[place]
     no_times = starts if times is None else ends
-    known = np.zeros(0, dtype=np.int64) if times is None else np.asarray(times)
     return pl.DataFrame(
         {
             "user": np.arange(store.n_users, dtype=np.int32),
-            "recent_items": recent_lists("recent_items", np.asarray(items), starts, ends),
+            "recent_items": recent_lists("recent_items", items, starts, ends),
             "recent_times": recent_lists("recent_times", known, starts, no_times),
             "events": counts,
             "late": np.zeros(store.n_users, dtype=np.int64),
             **moment_columns(table),
         }
     )
+
+
+def _by_time(owner: Int64, trains: npt.NDArray[np.bool_], times: Int64) -> Int64 | slice:
+    """Return the places of all events by user, those that train first and these by time."""
+    later, same = times[1:] >= times[:-1], owner[1:] == owner[:-1]
+    if bool(np.all(later | ~same | ~trains[1:])):
+        return slice(None)
+    others = (~trains).astype(np.int64)
+    return stable_order([owner, others, np.where(trains, times, 0)])
 
 
 def item_table(item: Int32, times: Int64 | None, n_items: int) -> pl.DataFrame:

@@ -16,7 +16,7 @@ class VotesConfig(Section):
     """How many of the newest events vote, each weighted 1/distance; of those that the model is given, at
     most `max_length`."""
     reach: int = Field(10, ge=1)
-    """Training events up to this far apart are a pair, each 1/distance."""
+    """Training events (with baskets as sets: baskets) up to this far apart are pairs, each 1/distance."""
     backward: float = Field(0.0, ge=0, le=1)
     """What a pair counts the other way round."""
     gap_scale: float | None = Field(None, gt=0)

@@ -12,8 +12,9 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
 from recsys.models.following import FollowingPairs
+from recsys.models.pairs import BLOCK_PAIRS, Float64
 from recsys.models.text_votes import inherited, text_votes, vectors_of
-from recsys.models.votes import BLOCK_PAIRS, Float64, keep_votes, largest, vote_scores
+from recsys.models.votes import keep_votes, largest, vote_scores
 
 
 class ItemKNN(CountingModel):

@@ -12,7 +12,8 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.recency import Recency
 from recsys.data.sequences import TrainingData
 from recsys.models.contract import CountingModel
-from recsys.models.votes import count_pairs, keep_votes, vote_scores
+from recsys.models.pairs import count_pairs
+from recsys.models.votes import keep_votes, vote_scores
 
 Float64 = npt.NDArray[np.float64]
 

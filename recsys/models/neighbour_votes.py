@@ -9,14 +9,19 @@
 
 `near` is UniRec's (CIKM 2024, arXiv 2406.18470), which has it in what makes items neighbours; there they
 only regularise item vectors, here they score. An item that nobody votes for gets 0, so only the order of
-items that were seen near the history's changes. With baskets as sets d counts baskets. Nothing is learned
-by gradient; the votes are those of the training events, and a part of the model's state.
+items that were seen near the history's changes. Nothing is learned by gradient; the votes are those of
+the training events, and a part of the model's state.
+
+With baskets as sets distances count baskets (0 in the same one) and are one more where they divide: each
+event gives a basket within reach what it counts in equal shares to its items, and of its own basket half,
+as none of the two is the later. In which order a basket is written changes nothing.
 
 Shapes: B sequences, H events that vote, K kept neighbours, C candidates, V items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +34,7 @@ from recsys.data.batches import SequenceBatch
 from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.errors import DataError
-from recsys.models.votes import Float64, count_pairs
+from recsys.models.pairs import Block, Float64, basket_pair_blocks, pair_blocks
 
 Times = TypeVar("Times", Int64, Tensor)
 
@@ -49,38 +54,44 @@ class NeighbourVotes(nn.Module):
         self.register_buffer("shares", torch.zeros(kept))
 
     def fit(self, data: TrainingData) -> None:
-        """Count the training events."""
+        """Count the training events, some items at a time."""
+        for rows, pairs in self._pairs(data):
+            total = np.asarray(pairs.sum(axis=1)).ravel()
+            shrunk = sparse.diags_array(1.0 / (self.config.shrinkage + np.maximum(total, 1e-12)))
+            neighbours, shares = largest((shrunk @ pairs).tocsr(), self.neighbours.shape[1])
+            self.neighbours[rows] = torch.from_numpy(neighbours)
+            self.shares[rows] = torch.from_numpy(shares)
+
+    def _pairs(self, data: TrainingData) -> Iterator[Block]:
+        """Return n(j, i) of all items j, in blocks of rows."""
         users, places = data.places()
         items = np.asarray(data.store.items[places])
-        matrix = self._pairs(data, users, places, items)
-        total = np.asarray(matrix.sum(axis=1)).ravel()
-        shrunk = sparse.diags_array(1.0 / (self.config.shrinkage + np.maximum(total, 1e-12)))
-        neighbours, shares = largest((shrunk @ matrix).tocsr(), self.neighbours.shape[1])
-        self.neighbours.copy_(torch.from_numpy(neighbours))
-        self.shares.copy_(torch.from_numpy(shares))
-
-    def _pairs(
-        self, data: TrainingData, users: Int64, places: Int64, items: Int32
-    ) -> sparse.csr_array:
-        """Return n(j, i), float64 [V + 1, V + 1]."""
         by_age = Recency(data, self.config.recency_half_life).worth(places)
         times = None
         if self.config.gap_scale is not None:
             times = np.asarray(_known(data.store.timestamps)[places])
 
-        def worth(earlier: Int64, later: Int64, lag: int) -> Float64:
-            value: Float64 = by_age[later] / lag
+        def worth(earlier: Int64, later: Int64) -> Float64:
+            value: Float64 = by_age[later]
             if times is None or self.config.gap_scale is None:
                 return value
             apart = np.maximum(times[later] - times[earlier], 0) / self.config.gap_scale
             nearness: Float64 = 1.0 / (1.0 + np.log1p(apart))
             return value * nearness
 
-        size = data.store.n_items + 1
-        matrix = count_pairs(users, items, size, self.config.reach, worth)
-        if self.config.backward:
-            matrix = matrix + self.config.backward * matrix.T
-        return matrix.tocsr()
+        size, reach, backward = data.store.n_items + 1, self.config.reach, self.config.backward
+        if not self.baskets_as_sets:
+            return pair_blocks(
+                users, items, size, reach, lambda j, i, lag: worth(j, i) / lag, backward
+            )
+        if data.store.baskets is None:
+            raise DataError(
+                "votes of baskets as sets need baskets; map basket_id, or leave baskets out"
+            )
+        baskets = np.asarray(data.store.baskets[places])
+        return basket_pair_blocks(
+            users, items, baskets, size, reach, lambda j, i, _: worth(j, i), backward
+        )
 
     def votes(self, batch: SequenceBatch) -> Tensor:
         """Return v(i) of all rows 0..V, float [B, V + 1]; 0 for an empty history."""

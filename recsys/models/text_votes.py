@@ -10,7 +10,8 @@ from recsys.config import TextVotes
 from recsys.data.bags import Bools, Float32
 from recsys.data.sequences import Int64, TrainingData
 from recsys.errors import ArtifactError
-from recsys.models.votes import BLOCK_PAIRS, largest
+from recsys.models.pairs import BLOCK_PAIRS
+from recsys.models.votes import largest
 
 
 def text_votes(config: TextVotes, vectors: Float32) -> sparse.csr_array:

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
 from recsys.data.sequences import Int32, Int64
+from recsys.models.pairs import Float64
 
-Float64 = npt.NDArray[np.float64]
-
-BLOCK_PAIRS = 8_000_000
-"""Largest number of item pairs compared at once while fitting; bounds memory at a few 100 MB."""
 BLOCK_VOTES = 4_000_000
 """Votes that are expanded at once; bounds memory at about 150 MB."""
-
-PairWorth = Callable[[Int64, Int64, int], Float64]
-"""What the pairs (earlier event, later event), so many events apart, count: float64 [P]."""
 
 Csr = tuple[Tensor, Tensor, Tensor]
 """`indptr` int64 [V + 2], `indices` int32 [nnz], `weights` float32 [nnz]: row j says whom an event of
 item j votes for, and how strongly; row 0 (PAD) is empty."""
-
-
-def count_pairs(
-    users: Int64, items: Int32, size: int, reach: int, worth: PairWorth
-) -> sparse.csr_array:
-    """Return n(j -> i), [size, size]: what all pairs count in which i comes at most `reach` after j.
-
-    Args:
-        users, items: of the training events, a user's in their order, [E].
-        size: n_items + 1.
-        reach: how many events apart a pair may be.
-        worth: of some pairs; repeated pairs are summed in float64.
-    """
-    before, after, value = [], [], []
-    for lag in range(1, reach + 1):
-        later = np.flatnonzero(users[lag:] == users[:-lag]) + lag
-        before.append(items[later - lag])
-        after.append(items[later])
-        value.append(worth(later - lag, later, lag))
-    pairs = (np.concatenate(before), np.concatenate(after))
-    return sparse.coo_array((np.concatenate(value), pairs), shape=(size, size)).tocsr()
 
 
 def largest(row: Int32, column: Int32, value: Float64, count: int) -> Int64:

@@ -113,6 +113,7 @@ class UniRecObjective(Objective):
         history = history_part(events, distinct, vectors)  # [B, D]
         scores = (F.embedding(items, vectors) @ history[..., None])[..., 0]
         scores = scores + own_part(items, events, distinct, vectors)  # [B, 1 + N]
+        scores = scores / model.temperature  # a logit, as every other product is
         kept = negatives != target[:, None]
         wrong = (F.softplus(scores[:, 1:]) * kept).sum(1) / kept.sum(1).clamp(min=1)
         losses = F.softplus(-scores[:, 0]) + wrong  # [B]

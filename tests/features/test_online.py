@@ -51,6 +51,36 @@ def test_users_replayed_are_users_of_the_batch(
     assert [state.row() for state in states] == batch
 
 
+@given(Events, st.integers(1, 6), st.randoms(use_true_random=False))
+def test_a_store_whose_baskets_overlap_in_time_gives_the_same_rows(
+    events: list[tuple[int, int, int]], keep: int, shuffler: random.Random
+) -> None:
+    """A basket's events stand side by side in a store, so times need not ascend."""
+    in_time = sorted({event[2]: event for event in events}.values(), key=lambda event: event[2])
+    stored = in_time.copy()
+    shuffler.shuffle(stored)
+    store = store_of(stored)
+    ends = store.offsets[:-1] + np.array(
+        [shuffler.randint(0, int(n)) for n in np.diff(store.offsets)]
+    )
+    first = {
+        (user, item, time)
+        for user in range(4)
+        for _, item, time in [e for e in stored if e[0] == user][: ends[user] - store.offsets[user]]
+    }
+    for limit, known in ((store.offsets[1:], set(in_time)), (ends, first)):
+        states = [UserState() for _ in range(4)]
+        for user, item, time in in_time:
+            if (user, item, time) in known:
+                states[user] = states[user].after(item, time, keep)
+        batch = user_table(store, limit, keep).drop("user").to_dicts()
+        assert [state.row() for state in states] == batch
+    mine = [event for event in stored if event[0] == 0]
+    times = np.array([time for *_, time in mine], dtype=np.int64)
+    whole = UserState.of_history([item for _, item, _ in mine], times, keep)
+    assert whole.row() == user_table(store, store.offsets[1:], keep).drop("user").to_dicts()[0]
+
+
 @given(Events)
 def test_items_replayed_are_items_of_the_batch(events: list[tuple[int, int, int]]) -> None:
     events = sorted(events, key=lambda event: event[2])

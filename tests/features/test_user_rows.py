@@ -59,6 +59,14 @@ def test_portions_and_repeats_change_nothing(
     assert together.after(numbered, keep) is together
 
 
+@pytest.mark.parametrize("time", [12, 45, 60])
+def test_a_live_event_finds_its_place_among_baskets_that_overlap(time: int) -> None:
+    stored = [("a", 10), ("c", 50), ("b", 20)]  # a and c are one basket, b came in between
+    row = published(stored, 10).after(live([("e", time)]), 10)
+    assert row.state == published(sorted([*stored, ("e", time)], key=lambda e: e[1]), 10).state
+    assert row.state.gaps.variance() > 0
+
+
 def test_live_events_that_came_back_with_the_data_are_known() -> None:
     row = UserRow(UserState.of_history(["a", "b", "b"], np.array([1, 5, 5])))
     events = live([("b", 5), ("b", 5), ("b", 5), ("c", 7)])

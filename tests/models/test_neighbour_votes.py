@@ -75,14 +75,42 @@ def test_times_weigh_pairs_and_voters() -> None:
     )  # the pair of an hour ago counts half
 
 
-def test_baskets_count_as_steps() -> None:
-    """The two items of the newest basket vote alike, in whichever order they are written."""
-    votes = NeighbourVotes(VotesConfig(), ITEMS, baskets_as_sets=True)
-    votes.fit(data([[1, 3], [2, 4]]))
+def in_baskets(histories: list[list[list[int]]]) -> TrainingData:
+    """A user's baskets, each a list of items."""
+    found = data([[item for basket in history for item in basket] for history in histories])
+    ids = [np.repeat(np.arange(len(h)), [len(basket) for basket in h]) for h in histories]
+    baskets = np.concatenate(ids).astype(np.int32)
+    store = SequenceStore(found.store.items, found.store.offsets, ITEMS, baskets=baskets)
+    return TrainingData(store, found.train_end)
+
+
+def test_a_basket_votes_alike_in_whichever_order_it_is_written() -> None:
+    def fitted_to(histories: list[list[list[int]]]) -> NeighbourVotes:
+        votes = NeighbourVotes(VotesConfig(reach=2, shrinkage=0), ITEMS, baskets_as_sets=True)
+        votes.fit(in_baskets(histories))
+        return votes
+
+    votes = fitted_to([[[1, 2], [3]], [[4, 2, 1], [3, 5]]])
+    for other in (
+        [[[2, 1], [3]], [[4, 2, 1], [3, 5]]],
+        [[[1, 2], [3]], [[1, 4, 2], [5, 3]]],
+    ):
+        assert torch.equal(votes.neighbours, fitted_to(other).neighbours)
+        assert torch.equal(votes.shares, fitted_to(other).shares)
+    # {1, 2} has each other at a half, the next basket at one step; the pairs are of 1 + 1/2 in all.
+    alone = fitted_to([[[1, 2], [3]]])
+    one = batch_from_lists([[1]], None, 10, [[0]])
+    assert alone.votes(one)[0].tolist() == pytest.approx([0, 0, 1 / 2, 1 / 2, 0, 0, 0])
     one = batch_from_lists([[5, 1, 2]], None, 10, [[0, 1, 1]])
-    other = batch_from_lists([[5, 2, 1]], None, 10, [[0, 1, 1]])
-    torch.testing.assert_close(votes.votes(one), votes.votes(other))
-    assert votes.votes(one)[0, 3] == votes.votes(one)[0, 4]
+    other_way = batch_from_lists([[5, 2, 1]], None, 10, [[0, 1, 1]])
+    torch.testing.assert_close(votes.votes(one), votes.votes(other_way))
+    assert votes.votes(one)[0, 3] > 0
+
+
+def test_baskets_as_sets_need_baskets() -> None:
+    votes = NeighbourVotes(VotesConfig(), ITEMS, baskets_as_sets=True)
+    with pytest.raises(DataError, match="map basket_id"):
+        votes.fit(data([[1, 3], [2, 4]]))
 
 
 def test_the_future_and_what_does_not_train_change_nothing() -> None:
