@@ -72,6 +72,12 @@ def clock_report(config: ExperimentConfig, fold: str, refit: bool = False) -> di
     return report
 
 
+def times_off(config: ExperimentConfig, fold: str, refit: bool = False) -> dict[str, str]:
+    """Return what the times of a fold's training events do not say, each with the reason."""
+    features: dict[str, dict[str, Any]] = clock_report(config, fold, refit)["features"]
+    return {name: facts["why"] for name, facts in features.items() if not facts["on"]}
+
+
 def wants_neighbours(config: ExperimentConfig) -> bool:
     """Tell whether neighbours are computed: asked for, or needed by a model that is configured."""
     asked = config.features.neighbours

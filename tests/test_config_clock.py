@@ -13,6 +13,7 @@ from recsys.config import (
     UniRecConfig,
     VotesConfig,
     check_clock,
+    check_times,
 )
 from recsys.errors import ConfigError
 from recsys.schema import Clock
@@ -44,7 +45,7 @@ def test_an_absolute_clock_carries_everything() -> None:
 
 
 def test_a_relative_clock_has_gaps_but_no_calendar() -> None:
-    assert refused("relative") == ["calendar", "frequency_by"]
+    assert refused("relative") == ["frequency_by", "calendar"]
     assert refused("relative", calendar=False, frequency_by="count", time_bias=True) == []
     assert refused("relative", calendar=False, item_enhancement=False) == []
 
@@ -53,10 +54,28 @@ def test_without_a_clock_there_are_no_gaps() -> None:
     changes = BARE | {"interval": True, "sequence_enhancement": True, "time_bias": True}
     assert refused("none", **changes) == ["interval", "time_bias", "sequence_enhancement"]
     assert refused("none", **BARE) == []
-    assert refused("none", **BARE, votes=VOTES) == ["votes.recency_half_life", "votes.gap_scale"]
+    assert refused("none", **BARE, votes=VOTES) == ["votes.gap_scale", "votes.recency_half_life"]
     assert refused("relative", **BARE, votes=VOTES) == ["votes.recency_half_life"]
-    with pytest.raises(ConfigError, match=r"votes\.recency_half_life.*\n.*votes\.gap_scale"):
+    with pytest.raises(ConfigError, match=r"votes\.gap_scale.*\n.*votes\.recency_half_life"):
         check_clock({"s": SetModelConfig(votes=VOTES)}, "none")
     with pytest.raises(ConfigError, match=r"models\.t\.kind is tisasrec.*use sasrec"):
         check_clock({"t": TiSASRecConfig()}, "none")
     check_clock({"t": TiSASRecConfig()}, "relative")
+
+
+def test_what_the_times_do_not_say_is_refused_with_the_reason() -> None:
+    models = {"mine": UniRecConfig(**BARE | {"calendar": True, "interval": True}, votes=VOTES)}
+    check_times(models, {})
+    off = {"calendar": "all are equal", "user_gaps": "nobody came twice"}
+    with pytest.raises(
+        ConfigError, match=r"^all are equal, which cannot carry:\n.*calendar is true"
+    ):
+        check_times(models, off)
+    with pytest.raises(ConfigError) as caught:
+        check_times(models, {"user_gaps": "nobody came twice"})
+    named = [line.split()[0] for line in str(caught.value).splitlines()[1:]]
+    assert named == ["models.mine.votes.gap_scale", "models.mine.interval"]
+    together = dict.fromkeys(("calendar", "user_gaps", "item_gaps"), "all are equal")
+    with pytest.raises(ConfigError) as caught:
+        check_times(models, together)
+    assert len(str(caught.value).splitlines()) == 5

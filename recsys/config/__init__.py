@@ -6,7 +6,7 @@ Every section is a frozen model; an unknown key is an error that names the neare
 
 from __future__ import annotations
 
-from recsys.config.clock import check_clock
+from recsys.config.clock import check_clock, check_times
 from recsys.config.data import (
     ContinuationSplit,
     DataConfig,
@@ -133,6 +133,7 @@ __all__ = [
     "VotesConfig",
     "apply_settings",
     "check_clock",
+    "check_times",
     "dump_config",
     "is_study",
     "load_config",

@@ -90,8 +90,8 @@ class TrainingStatistics:
             return np.where(counts > 0, -counts, np.inf)
         if self.item_gap_variance is None:
             raise ArtifactError(
-                "times of different users cannot be compared here, so items have no gap variance; "
-                "use frequency by count"
+                "items have no gap variance here: the times say nothing of it (see the features "
+                "manifest's clock); use frequency by count"
             )
         return np.where(np.isnan(self.item_gap_variance), np.inf, self.item_gap_variance)
 

@@ -265,11 +265,11 @@ def rare_in_parts(config: UniRecConfig, statistics: TrainingStatistics) -> Bools
 def rarity(config: UniRecConfig, statistics: TrainingStatistics) -> Float64:
     """Return the rarity of every item, float64 [V + 1], 0 to 100: a percentile rank.
 
-    By `mode: reference` the gap variance between the least (0) and the greatest (100) of them; items
-    of an undefined one have 0 as theirs. PAD is 100.
+    By `mode: reference`, unless counts say what is frequent, the gap variance between the least (0) and
+    the greatest (100) of them; items of an undefined one have 0 as theirs. PAD is 100.
     """
     variance = statistics.item_gap_variance
-    if config.mode == "corrected" or variance is None:
+    if config.mode == "corrected" or config.frequency_by == "count" or variance is None:
         return statistics.frequency_rank(config.frequency_by)
     values = np.nan_to_num(variance[1:], nan=0.0)
     span = max(float(np.ptp(values)), 1e-12) if len(values) else 1.0
