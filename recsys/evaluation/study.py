@@ -111,20 +111,29 @@ def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> Row:
 def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
     """Return a model's rows by set, and its effect pooled over the sets.
 
+    A row does not depend on which other sets there are.
+
     Args:
         pairs: for every set the (model, baseline) of each seed that both have.
     """
-    rows, drawn, rng = [], [], np.random.default_rng(0)
+    rows, drawn = [], []
     for name, of_set in pairs.items():
-        row, samples = compared(of_set, WHOLE, rng)
+        row, samples = compared(of_set, WHOLE, _draws(name, WHOLE))
         difference = np.subtract(*_by_seed(of_set, WHOLE)).mean(axis=0)  # [U]
         p = permutation_test(difference[:, None], PERMUTATIONS, np.random.default_rng(1))[0]
-        slices = {s: compared(of_set, s, rng)[0] for s in of_set[0][0].slices if s != WHOLE}
+        slices = {
+            s: compared(of_set, s, _draws(name, s))[0] for s in of_set[0][0].slices if s != WHOLE
+        }
         rows.append({"set": name, **row, "p": round(float(p), 5), "slices": slices})
         drawn.append(samples)
     for row, p in zip(rows, holm(np.array([r["p"] for r in rows])), strict=True):
         row["p_holm"] = round(float(p), 5)
     return rows, _pooled(drawn, rows)
+
+
+def _draws(name: str, slice_: str) -> np.random.Generator:
+    """Return the generator of a set's slice: sets are drawn independently of each other."""
+    return np.random.default_rng(list(f"{name}/{slice_}".encode()))
 
 
 def compared(

@@ -241,6 +241,8 @@ class UniformityEncoding(nn.Module):
 
     STEPS: Final = 4
     ROWS: Final = 33
+    UNITS: Final = 1024
+    """Logarithms are rounded to so many parts of 1."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -257,14 +259,16 @@ class UniformityEncoding(nn.Module):
     def rows(self, times: Tensor, segments: Tensor) -> Tensor:
         """Return which row of the table each place has, int64 [R, L]."""
         before, there = previous_times(times, segments)
-        gaps = torch.log2(1.0 + (times - before).clamp(min=0).float()) * there
-        sums = torch.stack([there.float(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
+        logs = torch.log2(1.0 + (times - before).clamp(min=0).float())
+        # Whole numbers add up exactly, whatever comes before in the row and on whichever device.
+        gaps = (self.UNITS * logs).round().long() * there
+        sums = torch.stack([there.long(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
         columns = torch.arange(times.shape[1], device=times.device).expand_as(times)
         first = torch.where((segments > 0) & ~there, columns, 0).cummax(dim=1).values
         count, total, squares = sums - sums.gather(2, first.expand_as(sums))  # of this sequence
-        mean = total / count.clamp(min=1)
-        variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
-        # A rounding error must not lift a regular history out of the first row.
+        scale = (self.UNITS * count.clamp(min=1)).float().square()
+        variance = (count * squares - total.square()).float() / scale
+        # A rounded hour must not lift a regular history out of the first row.
         found = 1 + (self.STEPS * (variance - 1e-3).clamp(min=0).sqrt()).long()
         few = (count < 2) | (segments == 0)
         return torch.where(few, 0, found.clamp(max=self.ROWS - 1))

@@ -105,6 +105,20 @@ def test_users_are_paired_and_sets_pooled() -> None:
     assert pooled["low"] == pytest.approx(0.1, abs=1e-3)
 
 
+def test_a_row_does_not_depend_on_the_other_sets() -> None:
+    better = made(0.0)
+    values = np.where(USER < 100, 1.2, 1.0) * BASE
+    mine = [(Scored(better.index, USER, values, better.slices), better)]
+    [alone], _ = compare_with({"b": mine})
+    [first, beside], pooled = compare_with({"a": mine, "b": mine})
+    same = ("gain", "low", "high", "value", "slices", "p")
+    assert [alone[name] for name in same] == [beside[name] for name in same]
+    # Two sets are drawn independently, so the pool is narrower than either.
+    assert (first["low"], first["high"]) != (beside["low"], beside["high"])
+    width = beside["high"] - beside["low"]
+    assert 0.6 * width < pooled["high"] - pooled["low"] < 0.85 * width
+
+
 def test_a_gain_of_half_of_the_users_has_an_interval() -> None:
     better = made(0.0)
     values = np.where(USER < 100, 1.2, 1.0) * BASE

@@ -17,6 +17,7 @@ from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
 from recsys.errors import ArtifactError
 from recsys.losses import build_loss
+from recsys.models.global_term import history_part
 from recsys.models.unirec import UniRec
 from recsys.training.fit import FitPlan, fit
 from recsys.training.unirec_objective import UniRecObjective
@@ -124,6 +125,36 @@ def test_parts_add_up_and_reseeding_restarts_them() -> None:
     parts = sum(values[name] - values["lean"] for name in ("sequences", "items", "global"))
     assert all(values[name] > values["lean"] for name in ("sequences", "items", "global"))
     assert values["all"] == pytest.approx(values["lean"] + parts, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.07])
+def test_the_global_term_learns_the_logit_of_what_it_adds_to_the_score(temperature: float) -> None:
+    """Of two positives and negatives alike, by the definition of both, as far as the draws go."""
+    data, statistics = timed_ring()
+    training = {"loss": {"kind": "softmax", "temperature": temperature}}
+    net = small(
+        dropout=0.0,
+        normalise=True,
+        training=training,
+        **LEAN | {"global_term": True, "global_weight": 1.0},
+    ).eval()
+    made = objective(net, statistics)
+    batch = next(TrainingBatches(data, 12, 16).epoch(0))
+    assert batch.targets is not None
+    made.reseed(3)
+    found = made._global(net, batch, net.encode_items())
+    made.reseed(3)
+    target = batch.targets.flatten()[batch.last]
+    negatives, _ = made.sampler(target)
+    table = net.encode_items()
+    events, distinct = net.global_items(batch)
+    part = history_part(events, distinct, table) @ table.T + net.beyond_product(batch)  # [B, V + 1]
+    logits = part / temperature
+    right = torch.nn.functional.softplus(-logits.gather(1, target[:, None]))[:, 0]
+    kept = negatives != target[:, None]
+    wrong = torch.nn.functional.softplus(logits.gather(1, negatives)) * kept
+    losses = right + wrong.sum(1) / kept.sum(1)
+    torch.testing.assert_close(found, losses.mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_every_weight_gets_a_gradient_from_the_first_step() -> None:
