@@ -108,7 +108,7 @@ def tune_model(config: ExperimentConfig, name: str) -> Path:
     config = config.anchored()
     directory, key = search_directory(config, name), search_key(config, name)
     if is_current(directory, key):
-        return directory
+        return _without_state(directory)
     with stage_directory(directory, key) as (work, manifest):
         search = Search(config.model_dump(mode="json"), name, folds(config)[0], str(work))
         with ray_session(config.ray):
@@ -130,8 +130,13 @@ def tune_model(config: ExperimentConfig, name: str) -> Path:
             trials=len(trials),
             epochs=sum(len(trial.rows) for trial in trials),
         )
-        for left in (STATE, TRIALS):
-            shutil.rmtree(work / left)
+    return _without_state(directory)
+
+
+def _without_state(directory: Path) -> Path:
+    """Delete what a search goes on from; only when it is finished, for it may be killed at any time."""
+    for left in (STATE, TRIALS):
+        shutil.rmtree(directory / left, ignore_errors=True)
     return directory
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from planted import (
     BEGIN,
     ERA,
@@ -21,6 +23,10 @@ from planted import (
     plant,
 )
 from planted_study import COMPACT, NO_INTERVAL, Question, answer, questions
+
+from recsys.config import UniRecConfig
+from recsys.data.batches import batch_from_lists
+from recsys.training.enhancements import irregular_parts, rare_in_parts, regular_users
 
 USERS = 400
 
@@ -108,6 +114,31 @@ def test_irregular_histories_are_the_thinned_regular_ones() -> None:
         assert (history[:-2] <= ITEMS).all() and (history[-2:] > ITEMS).all()
         assert planted.data.lengths[user] == 0
     assert not set(asked.user) & set(planted.statistics.uniform_users().nonzero()[0])
+
+
+def test_the_parts_of_regular_histories_keep_their_walks() -> None:
+    """So that what is trained on is what is asked about: rare items and the two newest."""
+    [thinned] = [
+        q for q in questions()
+        if (q.scenario, q.form, q.part) == ("thinned", "compact", "sequence enhancement, target")
+    ]  # fmt: skip
+    config = UniRecConfig(**thinned.having)
+    planted = plant("thinned", 400)
+    regular = regular_users(config, planted.statistics)
+    rare = rare_in_parts(config, planted.statistics)
+    assert rare[1 : ITEMS + 1].all() and not rare[ITEMS + 1 :].any()
+    store, users = planted.store, np.flatnonzero(regular & (planted.data.lengths > 0))
+    histories = [
+        store.items[a:b].tolist()
+        for a, b in zip(store.offsets[users], planted.split.train_end[users], strict=True)
+    ]
+    batch = replace(batch_from_lists(histories, None, 40), users=torch.from_numpy(users))
+    parts = irregular_parts(batch, regular, rare)
+    assert parts is not None and len(users) > 100
+    for place, history in zip(parts.batch.last.tolist(), histories, strict=True):
+        kept = parts.batch.items.flatten()[: place + 1].tolist()
+        expected = [i for i in history[:-2] if i <= ITEMS] + history[-2:]
+        assert kept[-len(expected) :] == expected
 
 
 def test_every_part_is_asked_about_and_nothing_is_asked_twice() -> None:
