@@ -234,7 +234,10 @@ class UniRecConfig(Section):
 
     kind: Literal["unirec"] = "unirec"
     mode: Literal["corrected", "reference"] = "corrected"
-    """`reference` keeps the harmless quirks of the published code, and no leakage."""
+    """`reference` keeps harmless quirks of the published code: the first gap of a history is a year (there
+    not of a full window), the most irregular users count as regular, rarity follows the size of the gap
+    variance, the sequence enhancement begins at once and is doubled later. Left out are its neighbours
+    without their dead term, its windows that repeat and its errors by padded places; leakage always."""
     width: int = Field(64, ge=1)
     """Item-vector size (D); a mixture block works on 2 D, half item and half time."""
     blocks: int = Field(2, ge=1)

@@ -1,4 +1,4 @@
-"""Equal tuning for both: `recsys tune` of SASRec and UniRec by the spaces of configs/unirec_*.yaml.
+"""Equal tuning: `recsys tune` of the compared models by the spaces of configs/unirec_*.yaml.
 
 Every model has the same number of trials, epochs and early stops; the first trial is the setting of the
 configuration. Stores for every set all trials, and what the best is above the configuration's, on
@@ -35,6 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     known = load_study_config(STUDY, []).sets
     parser.add_argument("--sets", default=",".join(known), help="commas between")
+    parser.add_argument(
+        "--models", default="", help="these instead of the configured, commas between"
+    )
     parser.add_argument("--work", type=Path, default=Path("out"), help="where searches are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -44,21 +47,29 @@ def main() -> None:
             parser.error(f"--sets: no set {name!r}; there are {', '.join(known)}")
     for name in asked:
         settings = [f"output={options.work.absolute()}", "tracking.enabled=false"]
+        if options.models:
+            settings.append(f"tune.models=[{options.models}]")
         config = load_config(ROOT / known[name], settings)
         run_tune(config, Console(width=120))
-        result = {
-            "benchmark": "unirec_search",
-            "set": name,
-            "models": {model: searched(config, model) for model in tune_config(config).chosen},
-            "budget": tune_config(config).model_dump(mode="json"),
+        path = options.output / f"{name}.json"
+        before = json.loads(path.read_text())["models"] if path.is_file() else {}
+        about = {
             "seed": config.seed,
             "date": now(),
-            "command": f"python tests/benchmarks/unirec_search.py --sets {name}",
+            "command": f"python tests/benchmarks/unirec_search.py --sets {name}"
+            + (f" --models {options.models}" if options.models else ""),
             "versions": {package: version(package) for package in PACKAGES},
             "machine": machine(),
         }
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        found = {model: searched(config, model) | about for model in tune_config(config).chosen}
+        result = {
+            "benchmark": "unirec_search",
+            "set": name,
+            "budget": tune_config(config).model_dump(mode="json", exclude={"models"}),
+            "models": before | found,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def searched(config: ExperimentConfig, model: str) -> dict[str, Any]:
