@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 DIRECTORY: Final = "feast"
 
 

@@ -77,7 +77,12 @@ def domain_configs(config: PretrainConfig) -> dict[str, ExperimentConfig]:
 
 def pretrain_key(config: PretrainConfig, domains: dict[str, ExperimentConfig]) -> str:
     """Return the hash of everything that makes the weights; needs the sentences."""
-    left_out = {"name", "output", "domains", "domain_overrides", "ray", "tracking"}
+    from recsys.models.recformer.checkpoints import checkpoint_hash
+
+    left_out = {
+        "name", "output", "domains", "domain_overrides", "ray", "tracking",
+        "tokenizer", "start",  # by their bytes, below and in the sentences' key
+    }  # fmt: skip
     return stable_hash(
         {
             "sentences": read_manifest(config.workspace / SENTENCES)["key"],
@@ -85,6 +90,7 @@ def pretrain_key(config: PretrainConfig, domains: dict[str, ExperimentConfig]) -
                 n: read_manifest(d.workspace / "features")["key"] for n, d in domains.items()
             },
             "settings": config.model_dump(mode="json", exclude=left_out),
+            "start": None if config.start is None else checkpoint_hash(config.start),
             "train_workers": config.ray.train_workers,
             "version": STAGE_VERSION,
         }

@@ -154,7 +154,7 @@ def _text_tower(run: Run, scratch: Path) -> Path | None:
         return None
     from features.text_tower import write_tower
     from pipelines.text import SENTENCES, TOKENIZER, attributes_of
-    from pipelines.text_vectors import TEXT_VECTORS, name_of
+    from pipelines.text_vectors import vectors_directory
 
     target = scratch / "text"
     wanted = getattr(model, "item_vectors", None)
@@ -165,7 +165,7 @@ def _text_tower(run: Run, scratch: Path) -> Path | None:
         attributes_of(run.config),
         run.config.text,
         tokenizer=workspace / SENTENCES / run.fold / TOKENIZER if reads_tokens else None,
-        text_map=None if wanted is None else workspace / TEXT_VECTORS / name_of(wanted) / run.fold,
+        text_map=None if wanted is None else vectors_directory(run.config, wanted) / run.fold,
     )
     return target
 

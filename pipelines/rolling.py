@@ -25,6 +25,7 @@ from pipelines.fitting import fit_model, open_data
 from pipelines.run_keys import run_key
 from pipelines.runs import folds, is_learned
 from pipelines.tracking import code_tags
+from pipelines.training_times import check_training_times
 from recsys.config import ExperimentConfig, RollingSplit
 from recsys.errors import ConfigError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
@@ -78,6 +79,7 @@ def rolling(
     directory = config.workspace / "rolling" / f"{days.name}-{key[:8]}"
     if is_current(directory, key):
         return directory
+    check_training_times(config, days.name, days.folds[0])
     with stage_directory(directory, key) as (work, manifest):
         result = days.measure()
         (work / RESULT).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.statistics import NEIGHBOURS
 from pipelines.warm_start import bundle_version
-from recsys.config import ExperimentConfig
+from recsys.config import ExperimentConfig, UniRecConfig
 from recsys.errors import ConfigError
 from recsys.manifest import file_hash, read_manifest, stable_hash
 
@@ -63,6 +63,8 @@ def model_of(config: ExperimentConfig, name: str) -> Any:
 def _described(model: Any) -> dict[str, Any]:
     """Return the settings of a model; of files it reads, what they hold instead of where they lie."""
     described: dict[str, Any] = model.model_dump(mode="json")
+    if isinstance(model, UniRecConfig) and (changed := [n for n, on in _changed(model) if on]):
+        described["changed"] = changed
     if (pretrained := getattr(model, "pretrained", None)) is not None:
         from recsys.models.recformer.checkpoints import checkpoint_hash
 
@@ -75,6 +77,20 @@ def _described(model: Any) -> dict[str, Any]:
         holder = described if "vectors" in described else described["text"]
         holder["vectors"] = described_vectors(wanted)
     return described
+
+
+def _changed(model: UniRecConfig) -> list[tuple[str, bool]]:
+    """Return what a part of the model does otherwise than in an earlier version, and who has that part.
+
+    Runs of models without it stay what they are, which a new `STAGE_VERSION` would not leave them.
+    """
+    regular = model.mode == "reference" and model.frequency_by == "count"
+    return [
+        ("the global term learns the logit", model.global_term),
+        ("baskets vote without an order", model.votes is not None and model.baskets == "set"),
+        ("uniformity is counted in whole numbers", model.uniformity),
+        ("rarity is by count where frequency is", regular and model.needs_statistics),
+    ]
 
 
 def _text_inputs(config: ExperimentConfig, model: Any) -> dict[str, str]:

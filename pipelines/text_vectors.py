@@ -30,7 +30,6 @@ from recsys.data.bags import Float32
 from recsys.errors import ArtifactError
 from recsys.manifest import (
     MANIFEST,
-    file_hash,
     is_current,
     read_manifest,
     stable_hash,
@@ -47,9 +46,9 @@ RAW: Final = "encoded.npz"
 VERSION: Final = 3
 
 
-def name_of(wanted: ItemVectors) -> str:
-    """Return the directory of some vectors."""
-    return stable_hash(wanted.model_dump(mode="json"))[:12]
+def name_of(config: ExperimentConfig, wanted: ItemVectors) -> str:
+    """Return the directory of some vectors: by what makes them, wherever their files lie."""
+    return stable_hash([described_vectors(wanted), _fingerprint(config, wanted)])[:12]
 
 
 def vectors_key(config: ExperimentConfig) -> str:
@@ -68,6 +67,11 @@ def source_key(config: ExperimentConfig, wanted: ItemVectors) -> str:
             "version": VERSION,
         }
     )
+
+
+def vectors_directory(config: ExperimentConfig, wanted: ItemVectors) -> Path:
+    """Return where some vectors and their map lie, a directory for each fold."""
+    return config.workspace / TEXT_VECTORS / name_of(config, wanted)
 
 
 def described_vectors(wanted: ItemVectors) -> dict[str, Any]:
@@ -98,17 +102,16 @@ def build_text_vectors(config: ExperimentConfig) -> Path:
         return directory
     with stage_directory(directory, key) as (work, manifest), ray_session(config.ray):
         task = partial(make_vectors, config=config, work=work, before=directory)
-        wanted = wanted_vectors(config)
-        facts = map_partitions(task, wanted, 1, "text vectors")
-        manifest.update(vectors=dict(zip(map(name_of, wanted), facts, strict=True)))
+        named = {name_of(config, wanted): wanted for wanted in wanted_vectors(config)}
+        facts = map_partitions(task, list(named.values()), 1, "text vectors")
+        manifest.update(vectors=dict(zip(named, facts, strict=True)))
     return directory
 
 
 def open_vectors(config: ExperimentConfig, wanted: ItemVectors, fold: str) -> Float32:
     """Return the text vectors of all items as a model of this fold reads them, float32 [N + 1, D]."""
-    directory = config.workspace / TEXT_VECTORS
-    path = directory / name_of(wanted) / fold / VECTORS
-    if not is_current(directory, vectors_key(config)) or not path.is_file():
+    path = vectors_directory(config, wanted) / fold / VECTORS
+    if not is_current(config.workspace / TEXT_VECTORS, vectors_key(config)) or not path.is_file():
         raise ArtifactError(f"{path} is missing or of another configuration; run `recsys features`")
     vectors: Float32 = np.load(path, mmap_mode="r")
     return vectors
@@ -118,7 +121,7 @@ def make_vectors(
     wanted: ItemVectors, config: ExperimentConfig, work: Path, before: Path
 ) -> dict[str, Any]:
     """Write one source's vectors and maps for every fold; return what the manifest says (a Ray task)."""
-    target = work / name_of(wanted)
+    target = work / name_of(config, wanted)
     facts: dict[str, Any] = wanted.model_dump(mode="json")
     raw = None
     if wanted.source != "tokens":
@@ -154,10 +157,9 @@ def _raw_vectors(
     attributes = choose_attributes(items, config.text)
     texts = attribute_texts(items, attributes, most_characters(config.text, attributes))
     plain = plain_texts(texts)
-    weights = {path.name: file_hash(path) for path in sorted(directory.glob("*.safetensors"))}
-    salt = stable_hash([weights, VERSION])
+    salt = stable_hash([directory_hash(directory), VERSION])
     hashes = [stable_hash([salt, text])[:32] for text in plain]
-    encoded = work / f"{name_of(ItemVectors(source=source, width=1))}-{RAW}"
+    encoded = work / f"{salt[:12]}-{RAW}"
     known = _known(before / encoded.name)
     new = list(dict.fromkeys(h for h in hashes if h not in known))
     if new:

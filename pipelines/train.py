@@ -15,12 +15,12 @@ from typing import Any
 
 from pipelines.ray_session import map_partitions, ray_session
 from pipelines.run_keys import model_of, run_directory, run_key
-from pipelines.statistics import times_off
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.training_group import run_workers
 from pipelines.training_process import HISTORY, RECORD, count_model, train_worker
+from pipelines.training_times import check_training_times
 from pipelines.warm_start import check_warm_start, read_facts
-from recsys.config import ExperimentConfig, check_clock, check_times, dump_config
+from recsys.config import ExperimentConfig, dump_config
 from recsys.errors import ArtifactError
 from recsys.manifest import is_current, read_manifest, stage_directory
 
@@ -36,7 +36,7 @@ def train(config: ExperimentConfig, name: str, fold: str = "main", *, refit: boo
     key = run_key(config, name, fold, refit=refit)
     if is_current(directory, key):
         return directory
-    _check_times(config, name, fold, refit)
+    check_training_times(config, name, fold, refit=refit)
     check_warm_start(config, name, fold, refit=refit)
     with stage_directory(directory, key) as (work, manifest):
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -110,13 +110,6 @@ def _start_tracking(config: ExperimentConfig, title: str, key: str, work: Path) 
     if tracker.run_id is not None:
         remembered.write_text(tracker.run_id)
     return tracker
-
-
-def _check_times(config: ExperimentConfig, name: str, fold: str, refit: bool) -> None:
-    """Refuse what the data's clock, or the times that the training events really have, do not carry."""
-    model = {name: model_of(config, name)}
-    check_clock(model, read_manifest(config.workspace / "prepared")["config"]["data"]["clock"])
-    check_times(model, times_off(config, fold, refit))
 
 
 def _train_learned(settings: dict[str, Any], config: ExperimentConfig) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ from pipelines.search import (
 )
 from pipelines.tracking import Tracker, code_tags, tracker_settings
 from pipelines.training_group import worker_resources
+from pipelines.training_times import check_training_times
 from recsys.config import ExperimentConfig, TuneConfig
 from recsys.errors import ConfigError, RecsysError
 from recsys.manifest import is_current, read_manifest, stable_hash, stage_directory
@@ -109,6 +111,7 @@ def tune_model(config: ExperimentConfig, name: str) -> Path:
     directory, key = search_directory(config, name), search_key(config, name)
     if is_current(directory, key):
         return _without_state(directory)
+    check_training_times(config, name, folds(config)[0])
     with stage_directory(directory, key) as (work, manifest):
         search = Search(config.model_dump(mode="json"), name, folds(config)[0], str(work))
         with ray_session(config.ray):
@@ -136,7 +139,8 @@ def tune_model(config: ExperimentConfig, name: str) -> Path:
 def _without_state(directory: Path) -> Path:
     """Delete what a search goes on from; only when it is finished, for it may be killed at any time."""
     for left in (STATE, TRIALS):
-        shutil.rmtree(directory / left, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory / left)
     return directory
 
 

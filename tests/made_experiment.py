@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from features.clock import ClockFacts, judge, observe
 from pipelines import evaluate, index
 from pipelines.run_keys import run_directory, run_key
 from recsys.config import ExperimentConfig
@@ -37,7 +38,10 @@ def finish_training(
     meaning = {"target": "next_event", "config": {"data": config.data.model_dump(mode="json")}}
     write_manifest(prepared, {"key": "prepared", "rows": rows, **meaning})
     store.save(features / "sequences")
-    write_manifest(features, {"key": "features"})
+    users = np.repeat(np.arange(store.n_users), np.diff(store.offsets))
+    facts = ClockFacts() if store.timestamps is None else observe(users, store.timestamps)
+    clock = judge(config.data.clock, facts).to_dict()
+    write_manifest(features, {"key": "features", "clock": {"main": clock, "main-refit": clock}})
     for name in config.models:
         fit(config, name, store, split)
 

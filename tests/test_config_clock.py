@@ -47,7 +47,9 @@ def test_an_absolute_clock_carries_everything() -> None:
 def test_a_relative_clock_has_gaps_but_no_calendar() -> None:
     assert refused("relative") == ["frequency_by", "calendar"]
     assert refused("relative", calendar=False, frequency_by="count", time_bias=True) == []
-    assert refused("relative", calendar=False, item_enhancement=False) == []
+    assert refused("relative", calendar=False, item_enhancement=False) == ["frequency_by"]
+    lean = {"item_enhancement": False, "sequence_enhancement": False}
+    assert refused("relative", calendar=False, **lean) == []
 
 
 def test_without_a_clock_there_are_no_gaps() -> None:

@@ -78,7 +78,7 @@ def _compares_users(config: ModelConfig) -> Iterator[str]:
         yield "votes.recency_half_life is set, but times of different users say nothing; leave it out"
     if not isinstance(config, UniRecConfig):
         return
-    if config.needs_neighbours and config.frequency_by == "gap_variance":
+    if config.needs_statistics and config.frequency_by == "gap_variance":
         yield "frequency_by is gap_variance; set it to count"
 
 

@@ -111,7 +111,7 @@ def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> Row:
 def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
     """Return a model's rows by set, and its effect pooled over the sets.
 
-    A row does not depend on which other sets there are.
+    A row does not depend on which other sets there are, but for `p_holm`.
 
     Args:
         pairs: for every set the (model, baseline) of each seed that both have.

@@ -12,9 +12,10 @@ only regularise item vectors, here they score. An item that nobody votes for get
 items that were seen near the history's changes. Nothing is learned by gradient; the votes are those of
 the training events, and a part of the model's state.
 
-With baskets as sets distances count baskets (0 in the same one) and are one more where they divide: each
-event gives a basket within reach what it counts in equal shares to its items, and of its own basket half,
-as none of the two is the later. In which order a basket is written changes nothing.
+With baskets as sets distances count baskets (0 in the same one) and are one more where they divide: an
+event counts once for each later basket within reach, in equal shares for its items, and half for its own
+basket, of which none is the later. In which order a basket is written changes nothing, unless `history`
+or the model's `max_length` cuts it.
 
 Shapes: B sequences, H events that vote, K kept neighbours, C candidates, V items.
 """

@@ -7,12 +7,14 @@ but for the rounding of float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from recsys.data.ordering import run_starts
 from recsys.data.sequences import Int32, Int64
 
 Float64 = npt.NDArray[np.float64]
@@ -47,39 +49,44 @@ def pair_blocks(
         worth: of pairs of events; repeated pairs are summed in float64.
         backward: how much of it a pair counts the other way round.
     """
-    ways = 2 if backward else 1
-    for rows in _cut(np.bincount(items, minlength=size) * reach * ways):
-        block = _rows_of(rows, users, items, size, reach, worth)
-        if backward:
-            if rows == slice(0, size):
-                turned = block.T
-            else:
-                turned = _rows_of(rows, users, items, size, reach, worth, turned=True)
+    by_item, first = _places_by_item(items, size)
+    for rows in _cut(np.diff(first) * reach * (2 if backward else 1)):
+        mine = np.sort(by_item[first[rows.start] : first[rows.stop]])
+        block = _pairs_of(mine, rows, users, items, size, reach, worth)
+        if backward and rows == slice(0, size):
+            block = (block + backward * block.T).tocsr()
+        elif backward:
+            turned = _pairs_of(mine, rows, users, items, size, -reach, worth)
             block = (block + backward * turned).tocsr()
         yield rows, block
 
 
-def _rows_of(
+def _places_by_item(items: Int32, size: int) -> tuple[Int64, Int64]:
+    """Return the events sorted by item [E], and where those of every item begin among them [size + 1]."""
+    order = np.argsort(items, kind="stable")
+    counts = np.bincount(items, minlength=size)
+    return order, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _pairs_of(
+    mine: Int64,
     rows: slice,
     users: Int64,
     items: Int32,
     size: int,
     reach: int,
     worth: PairWorth,
-    *,
-    turned: bool = False,
 ) -> sparse.csr_array:
-    """Return the pairs whose earlier item is of these rows; turned, whose later one is."""
+    """Return the pairs of some events with those after them; before them, if `reach` is negative."""
     row, column, value = [], [], []
-    for lag in range(1, reach + 1):
-        later = np.flatnonzero(users[lag:] == users[:-lag]) + lag
-        mine = items[later] if turned else items[later - lag]
-        if rows.stop - rows.start < size:
-            inside = (mine >= rows.start) & (mine < rows.stop)
-            later, mine = later[inside], mine[inside]
-        row.append(mine - rows.start)
-        column.append(items[later - lag] if turned else items[later])
-        value.append(worth(later - lag, later, lag))
+    for lag in range(1, abs(reach) + 1):
+        step = lag if reach > 0 else -lag
+        own = mine[(mine + step >= 0) & (mine + step < len(items))]
+        own = own[users[own + step] == users[own]]
+        other = own + step
+        row.append(items[own] - rows.start)
+        column.append(items[other])
+        value.append(worth(np.minimum(own, other), np.maximum(own, other), lag))
     pairs = (np.concatenate(row), np.concatenate(column))
     shape = (rows.stop - rows.start, size)
     return sparse.coo_array((np.concatenate(value), pairs), shape=shape).tocsr()
@@ -107,32 +114,85 @@ def basket_pair_blocks(
             distance.
         backward: how much of it a pair counts the other way round.
     """
-    new = np.ones(len(items), dtype=bool)
-    new[1:] = (users[1:] != users[:-1]) | (baskets[1:] != baskets[:-1])
-    starts = np.flatnonzero(new)  # [G]
-    lengths = np.diff(starts, append=len(items))
-    last, of_user = starts + lengths - 1, users[starts]
-    group = np.repeat(np.arange(len(starts)), lengths)  # [E]
-    inside = sparse.csr_array((np.ones(len(items)), (group, items)), shape=(len(starts), size))
-    inside.sum_duplicates()
-    own = worth(last, last, 0) / (2.0 * np.maximum(lengths - 1, 1))  # [G]
-    steps = _steps(of_user, lengths, last, reach, worth)  # [G, G]
-    expanded = lengths + steps.astype(bool) @ lengths + steps.T.astype(bool) @ lengths  # [G]
-    cost = np.bincount(items, weights=expanded[group], minlength=size).astype(np.int64)
-    holders = inside.T.tocsr()  # [size, G]
+    lists = _Baskets.of(users, items, baskets, size)
+    own = worth(lists.last, lists.last, 0) / (2.0 * np.maximum(lists.lengths - 1, 1))  # [G]
     # How often an event stands beside another one of the same item in its basket.
+    among = lists.items
     twice = sparse.csr_array(
-        (inside.data * (inside.data - 1), inside.indices, inside.indptr), shape=inside.shape
+        (among.data * (among.data - 1), among.indices, among.indptr), shape=among.shape
     )
     beside = np.asarray(twice.T @ own).ravel()  # [size]
-    together = sparse.diags_array(own)
-    for rows in _cut(cost):
-        mine = holders[rows]
-        near = _with_diagonal(((mine @ together) @ inside).tocoo(), beside[rows], rows.start)
-        block = (1.0 + backward) * near + (mine @ steps) @ inside
+    holders = among.T.tocsr()  # [size, G]
+    for rows in _cut(lists.cost(reach, size)):
+        where = np.unique(holders[rows].indices)  # baskets that hold one of these items
+        mine = holders[rows][:, where]
+        near = _with_diagonal(
+            ((mine * own[where]) @ among[where]).tocoo(), beside[rows], rows.start
+        )
+        after = lists.steps(where, reach, worth)
+        block = (1.0 + backward) * near + (mine @ after) @ among
         if backward:
-            block = block + backward * ((mine @ steps.T) @ inside)
+            before = lists.steps(where, -reach, worth)
+            block = block + backward * ((mine @ before) @ among)
         yield rows, block.tocsr()
+
+
+@dataclass(frozen=True)
+class _Baskets:
+    """Baskets as sets, a user's in their order: G of them.
+
+    Attributes:
+        users: [G].
+        lengths: events of each, [G].
+        last: the place of its last event, [G].
+        items: how often an item is in a basket, [G, size].
+    """
+
+    users: Int64
+    lengths: Int64
+    last: Int64
+    items: sparse.csr_array
+
+    @classmethod
+    def of(cls, users: Int64, items: Int32, baskets: Int32, size: int) -> _Baskets:
+        """Return the baskets of events that stand basket by basket."""
+        starts = np.flatnonzero(run_starts([users, baskets]))
+        lengths = np.diff(starts, append=len(items))
+        basket = np.repeat(np.arange(len(starts)), lengths)
+        ones = np.ones(len(items))
+        inside = sparse.coo_array((ones, (basket, items)), shape=(len(starts), size)).tocsr()
+        return cls(users[starts], lengths, starts + lengths - 1, inside)
+
+    def cost(self, reach: int, size: int) -> Int64:
+        """Return how many pairs the row of every item is made of, at most, [size]."""
+        events = self.lengths.copy()
+        for distance in range(1, reach + 1):
+            same = self.users[distance:] == self.users[:-distance]
+            events[:-distance] += np.where(same, self.lengths[distance:], 0)
+            events[distance:] += np.where(same, self.lengths[:-distance], 0)
+        made: Int64 = (self.items.T @ events).astype(np.int64)
+        return made
+
+    def steps(self, where: Int64, reach: int, worth: PairWorth) -> sparse.csr_array:
+        """Return what an event of basket `where[x]` gives to each event of a later basket h, [X, G].
+
+        With a negative reach, what it is given by each event of an earlier basket h.
+        """
+        size = len(self.users)
+        own, other, value = [], [], []
+        for distance in range(1, abs(reach) + 1):
+            to = where + (distance if reach > 0 else -distance)
+            there = np.flatnonzero((to >= 0) & (to < size))
+            there = there[self.users[to[there]] == self.users[where[there]]]
+            mine, to = where[there], to[there]
+            earlier, later = (mine, to) if reach > 0 else (to, mine)
+            given = worth(self.last[earlier], self.last[later], distance) / (1.0 + distance)
+            own.append(there)
+            other.append(to)
+            value.append(given / self.lengths[later])
+        pairs = (np.concatenate(own), np.concatenate(other))
+        shape = (len(where), size)
+        return sparse.coo_array((np.concatenate(value), pairs), shape=shape).tocsr()
 
 
 def _with_diagonal(matrix: sparse.coo_array, diagonal: Float64, first: int) -> sparse.csr_array:
@@ -142,22 +202,6 @@ def _with_diagonal(matrix: sparse.coo_array, diagonal: Float64, first: int) -> s
     value = np.concatenate([matrix.data[others], diagonal[own]])
     pairs = (np.concatenate([row[others], own]), np.concatenate([column[others], own + first]))
     return sparse.coo_array((value, pairs), shape=matrix.shape).tocsr()
-
-
-def _steps(
-    users: Int64, lengths: Int64, last: Int64, reach: int, worth: PairWorth
-) -> sparse.csr_array:
-    """Return what an event of basket g gives to each event of a later basket h, [G, G]."""
-    size = len(users)
-    earlier, later, value = [], [], []
-    for distance in range(1, reach + 1):
-        to = np.flatnonzero(users[distance:] == users[:-distance]) + distance
-        earlier.append(to - distance)
-        later.append(to)
-        given = worth(last[to - distance], last[to], distance) / (1.0 + distance)
-        value.append(given / lengths[to])
-    pairs = (np.concatenate(earlier), np.concatenate(later))
-    return sparse.coo_array((np.concatenate(value), pairs), shape=(size, size)).tocsr()
 
 
 def _cut(cost: Int64) -> Iterator[slice]:

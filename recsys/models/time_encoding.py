@@ -236,7 +236,8 @@ class UniformityEncoding(nn.Module):
     """A vector for how regular the gaps of a sequence were up to an event, whatever their scale.
 
     With s the standard deviation (ddof 0) of log2(1 + seconds) over the gaps so far, the row of the
-    table is 1 + floor(4 s), at most 32, and 0 for fewer than two gaps.
+    table is 1 + floor(4 s), at most 32, and 0 for fewer than two gaps. From s^2 a thousandth is taken
+    first, so that gaps which differ by rounding count as equal.
     """
 
     STEPS: Final = 4
@@ -260,7 +261,7 @@ class UniformityEncoding(nn.Module):
         """Return which row of the table each place has, int64 [R, L]."""
         before, there = previous_times(times, segments)
         logs = torch.log2(1.0 + (times - before).clamp(min=0).float())
-        # Whole numbers add up exactly, whatever comes before in the row and on whichever device.
+        # Whole numbers add up exactly, whatever comes before in the row.
         gaps = (self.UNITS * logs).round().long() * there
         sums = torch.stack([there.long(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
         columns = torch.arange(times.shape[1], device=times.device).expand_as(times)
@@ -268,7 +269,6 @@ class UniformityEncoding(nn.Module):
         count, total, squares = sums - sums.gather(2, first.expand_as(sums))  # of this sequence
         scale = (self.UNITS * count.clamp(min=1)).float().square()
         variance = (count * squares - total.square()).float() / scale
-        # A rounded hour must not lift a regular history out of the first row.
         found = 1 + (self.STEPS * (variance - 1e-3).clamp(min=0).sqrt()).long()
         few = (count < 2) | (segments == 0)
         return torch.where(few, 0, found.clamp(max=self.ROWS - 1))

@@ -54,6 +54,7 @@ def main() -> None:
         path = options.output / f"{name}.json"
         before = json.loads(path.read_text())["models"] if path.is_file() else {}
         about = {
+            "budget": tune_config(config).model_dump(mode="json", exclude={"models", "space"}),
             "seed": config.seed,
             "date": now(),
             "command": f"python tests/benchmarks/unirec_search.py --sets {name}"
@@ -62,12 +63,7 @@ def main() -> None:
             "machine": machine(),
         }
         found = {model: searched(config, model) | about for model in tune_config(config).chosen}
-        result = {
-            "benchmark": "unirec_search",
-            "set": name,
-            "budget": tune_config(config).model_dump(mode="json", exclude={"models"}),
-            "models": before | found,
-        }
+        result = {"benchmark": "unirec_search", "set": name, "models": before | found}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -14,6 +14,7 @@ from recsys.data.sequences import Int32, Int64
 from recsys.models.pairs import Block, Float64, basket_pair_blocks, count_pairs, pair_blocks
 
 SIZE = 9
+Worth = Callable[[Int64, Int64, int], Float64]
 
 
 def log_(seed: int = 0, events: int = 120) -> tuple[Int64, Int32, Int32, Float64]:
@@ -111,7 +112,8 @@ def test_an_item_is_no_neighbour_of_itself_but_where_it_comes_again() -> None:
     assert own([1, 1, 3, 4])[1, 1] == pytest.approx(2 * 0.5 / 2)
 
 
-def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_basket", [False, True])
+def test_memory_is_that_of_a_block(by_basket: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the events in blocks of the same size take far less than ten times the memory."""
     monkeypatch.setattr(module, "BLOCK_PAIRS", 100_000)
 
@@ -119,10 +121,15 @@ def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
         rng = np.random.default_rng(0)
         users = np.repeat(np.arange(events // 20, dtype=np.int64), 20)
         items = rng.integers(1, 200, events).astype(np.int32)
+        baskets = np.arange(events, dtype=np.int32)
+        worth: Worth = lambda j, i, lag: np.full(len(i), 1.0)  # noqa: E731
         tracemalloc.start()
-        for _ in pair_blocks(
-            users, items, 200, 10, lambda j, i, lag: np.full(len(i), 1 / lag), 0.5
-        ):
+        blocks = (
+            basket_pair_blocks(users, items, baskets, 200, 10, worth, 0.5)
+            if by_basket
+            else pair_blocks(users, items, 200, 10, worth, 0.5)
+        )
+        for _ in blocks:
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -133,7 +140,7 @@ def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_stacked_are_the_whole(cut: int) -> None:
     users, items, _, value = log_(2)
-    worth: Callable[[Int64, Int64, int], Float64] = lambda _, i, lag: value[i] / lag  # noqa: E731
+    worth: Worth = lambda _, i, lag: value[i] / lag  # noqa: E731
     stacked = count_pairs(users, items, SIZE, 2, worth)
     assert stacked.shape == (SIZE, SIZE)
     np.testing.assert_allclose(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from features.text_tower import TextTower
+from features.tokenizer import load_tokenizer
 from pipelines.features import build_features
 from pipelines.prepare import prepare
 from pipelines.publish import _text_tower
@@ -19,7 +23,7 @@ from pipelines.run_keys import run_key
 from pipelines.runs import Run
 from pipelines.text import build_sentences, learned_items, open_sentences, wants_sentences
 from pipelines.text_vectors import build_text_vectors, open_vectors, vectors_key
-from recsys.config import ExperimentConfig, ItemVectors, LeaveOneOutSplit
+from recsys.config import ExperimentConfig, ItemVectors, LeaveOneOutSplit, TextVectorsConfig
 from recsys.data.cold import choose_cold
 from recsys.data.sequences import SequenceStore, Split
 from recsys.errors import DataError
@@ -187,6 +191,47 @@ def test_a_bundle_takes_along_what_places_a_text(
     found = TextTower.load(text).vectors(items.drop("item_id").to_dicts())
     np.testing.assert_allclose(found, open_vectors(config, VECTORS, "main")[1:], atol=1e-6)
     assert _text_tower(Run(config, "knn", "main", tmp_path), tmp_path / "other") is None
+
+
+def test_an_encoder_may_move_and_none_of_its_files_may_change(
+    built: Callable[..., ExperimentConfig], tiny_events: pl.DataFrame, tmp_path: Path
+) -> None:
+    config = built("moving", catalogue(ids_of(tiny_events)))
+    encoder = tmp_path / "one"
+    random_bert(config, encoder)
+
+    def of(directory: Path) -> tuple[ExperimentConfig, ItemVectors]:
+        wanted = ItemVectors(source=str(directory), width=4)
+        models = {"frozen": TextVectorsConfig(vectors=wanted)}
+        return config.model_copy(update={"models": models}), wanted
+
+    first, wanted = of(encoder)
+    build_text_vectors(first)
+    vectors = np.array(open_vectors(first, wanted, "main"))
+    shutil.copytree(encoder, tmp_path / "two")
+    second, moved = of(tmp_path / "two")
+    made = read_manifest(build_text_vectors(second))
+    np.testing.assert_array_equal(open_vectors(second, moved, "main"), vectors)
+    assert [facts["encoded"] for facts in made["vectors"].values()] == [len(vectors) - 1]  # once
+    # Another pooling of the same weights, say, is another encoder.
+    settings = json.loads((tmp_path / "two" / "config.json").read_text())
+    (tmp_path / "two" / "config.json").write_text(json.dumps(settings | {"layer_norm_eps": 0.5}))
+    made = read_manifest(build_text_vectors(second))
+    assert [facts["encoded"] for facts in made["vectors"].values()] == [len(vectors) - 1]
+    assert np.abs(open_vectors(second, moved, "main") - vectors).max() > 1e-3
+
+
+def random_bert(config: ExperimentConfig, directory: Path) -> None:
+    """Write a small BERT of random weights that reads the words of an experiment."""
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(config.workspace / "sentences" / "main" / "tokenizer", directory)
+    words = load_tokenizer(directory).vocabulary_size
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    bert = transformers.BertModel(
+        transformers.BertConfig(vocab_size=words, num_hidden_layers=1, **sizes)
+    )
+    bert.save_pretrained(directory)
 
 
 def test_texts_are_made_where_a_model_reads_them() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from features.clock import judge, observe
 from pipelines.statistics import NEIGHBOURS
-from pipelines.train import _check_times, train
+from pipelines.train import train
+from pipelines.training_times import check_training_times
 from recsys.config import parse_config
 from recsys.errors import ConfigError
 from recsys.manifest import write_manifest
@@ -65,7 +66,7 @@ def test_times_that_say_nothing_carry_nothing(
         facts = {"key": "k", "config": {"data": {"clock": "absolute"}}}
         write_manifest(config.workspace / stage, facts | {"clock": {"main": report.to_dict()}})
     if not refused:
-        _check_times(config, "unirec", "main", refit=False)
+        check_training_times(config, "unirec", "main")
         return
     with pytest.raises(ConfigError) as caught:
         train(config, "unirec")

@@ -98,8 +98,10 @@ def test_a_killed_search_ends_as_one_that_was_not(
     assert not (directory / "trials").exists() and not (directory / "ray").exists()
 
     before = (directory / "manifest.json").stat().st_mtime_ns
+    (directory / "trials" / "left").mkdir(parents=True)  # by a kill just before they were deleted
     assert tune_model(first, "sasrec") == directory
     assert (directory / "manifest.json").stat().st_mtime_ns == before
+    assert not (directory / "trials").exists()
 
     # A trial is the training that its settings would have, and `best.yaml` holds those settings.
     chosen = {key: best[key] for key in SPACE}

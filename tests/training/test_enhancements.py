@@ -61,6 +61,11 @@ def test_frequent_items_and_rarity_by_hand() -> None:
     np.testing.assert_allclose(published[:2], [0, 100 / 999])
     kept = rare_in_parts(config(mode="reference"), skewed)  # of rarity 1 and more
     assert kept.nonzero()[0].tolist() == [10]
+    # Where counts say what is frequent they say what is rare as well; item 10 was seen most often.
+    counted = replace(skewed, item_counts=np.arange(11))
+    for mode in ("corrected", "reference"):
+        by_count = rarity(config(mode=mode, frequency_by="count"), counted)[1:]
+        np.testing.assert_allclose(by_count, 100 * np.arange(10)[::-1] / 9)
 
 
 def test_the_irregular_part_by_hand() -> None:
