@@ -68,8 +68,9 @@ FEW_FREQUENT = {"frequent_share": 0.033}
 """In `rare` 40 of 1,240 items are frequent."""
 FILLERS_FREQUENT = {"frequent_share": FILLERS / (ITEMS + FILLERS) + 1e-9}
 """In `thinned` the fillers are, and none else: the parts of a history keep all items of its walks."""
-TIMES_USERS = {"thinned": 4, "drift": 4}
-"""There a fourth of the users is asked about; elsewhere all are."""
+TIMES_USERS = {"thinned": 4}
+"""There a fourth of the users is asked about, in `drift`, too, which needs no more of them; elsewhere all
+are."""
 TIMELESS = COMPACT | NO_CALENDAR | NO_INTERVAL
 ALONE = "compact, no other times"
 GAPS = ("interval", "uniformity", "time_bias")
