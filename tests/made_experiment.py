@@ -38,12 +38,16 @@ def finish_training(
     meaning = {"target": "next_event", "config": {"data": config.data.model_dump(mode="json")}}
     write_manifest(prepared, {"key": "prepared", "rows": rows, **meaning})
     store.save(features / "sequences")
-    users = np.repeat(np.arange(store.n_users), np.diff(store.offsets))
-    facts = ClockFacts() if store.timestamps is None else observe(users, store.timestamps)
-    clock = judge(config.data.clock, facts).to_dict()
-    write_manifest(features, {"key": "features", "clock": {"main": clock, "main-refit": clock}})
+    write_manifest(features, {"key": "features", "clock": clock_of(config, store)})
     for name in config.models:
         fit(config, name, store, split)
+
+
+def clock_of(config: ExperimentConfig, store: SequenceStore) -> dict[str, Any]:
+    """Return what the features stage says of a store's times."""
+    users = np.repeat(np.arange(store.n_users), np.diff(store.offsets))
+    facts = ClockFacts() if store.timestamps is None else observe(users, store.timestamps)
+    return dict.fromkeys(("main", "main-refit"), judge(config.data.clock, facts).to_dict())
 
 
 def fit(

@@ -45,15 +45,86 @@ def percent(row: dict[str, Any]) -> list[float]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_unirec_against_sasrec(name: str) -> None:
-    shown = table("| | SASRec | UniRec | gain | most irregular fifth | rarest third |")
+    shown = table(
+        "| | SASRec | UniRec | gain | most regular fifth | most irregular fifth | rarest third |"
+    )
     assert list(shown) == list(SETS)
     [row] = [row for row in UNIREC["by_set"]["unirec"] if row["set"] == SETS[name]]
     base, model, gain, *slices = shown[name]
     check(base, row["baseline"])
     check(model, row["value"])
     check(gain, *percent(row))
-    for text, part in zip(slices, ("uniformity 5/5", "frequency 1/3"), strict=True):
+    parts = ("uniformity 1/5", "uniformity 5/5", "frequency 1/3")
+    for text, part in zip(slices, parts, strict=True):
         check(text, *percent(row["slices"][part]))
+
+
+OTHERS = {
+    "votes read no times": "unirec_votes_without_times",
+    "no interval branch": "unirec_no_interval",
+    "nothing reads times": "unirec_without_times",
+    "no votes": "unirec_no_votes",
+    "with the calendar": "unirec_calendar",
+    "with the global term": "unirec_global_term",
+    "with attention by time": "unirec_time_bias",
+    "with uniformity": "unirec_uniformity",
+    "rare items made of neighbours": "unirec_injection",
+    "with the item enhancement": "unirec_item_enhancement",
+    "with the sequence enhancement": "unirec_sequence_enhancement",
+    "the paper's form": "unirec_published",
+    "the paper's form without interval": "published_no_interval",
+    "… without calendar": "published_no_calendar",
+    "… without sequence enhancement": "published_no_sequence_enhancement",
+    "… without item enhancement": "published_no_item_enhancement",
+    "… without global term": "published_no_global_term",
+    "its ancestor MOJITO": "ancestor",
+    "TiSASRec": "tisasrec",
+    "Markov": "markov",
+    "Pop": "pop",
+}
+
+
+def of_one_seed(name: str, model: str) -> float:
+    path = RESULTS / "unirec" / "cells" / name / model / "0.json"
+    return float(json.loads(path.read_text("utf-8"))["metrics"]["ndcg@10"][0])
+
+
+def test_unirec_less_its_parts_and_other_models() -> None:
+    start = "| gain over SASRec, one seed |"
+    heading = README[README.index(start) :].splitlines()[0]
+    shown, names = table(start), [cell.strip() for cell in heading.strip("|").split("|")][1:]
+    sets = [SETS.get(name, "movielens") for name in names]
+    for name, text in zip(sets, shown.pop("UniRec"), strict=True):
+        check(text, 100 * (of_one_seed(name, "unirec") / of_one_seed(name, "sasrec") - 1))
+    assert set(shown) <= set(OTHERS)
+    for label, texts in shown.items():
+        rows = {row["set"]: row for row in UNIREC["by_set"][OTHERS[label]]}
+        assert {name for name, text in zip(sets, texts, strict=True) if text} == set(rows)
+        for name, text in zip(sets, texts, strict=True):
+            if text:
+                assert rows[name]["seeds"] == [0]
+                check(text, *percent(rows[name]))
+
+
+def test_planted_truths() -> None:
+    answers = json.loads((RESULTS / "planted.json").read_text("utf-8"))["answers"]
+    null = [answer for answer in answers if answer["scenario"] == "null"]
+    found = re.search(r"Of (\d+)\s+questions where\s+nothing\s+is\s+planted\s+(\d+)\s+find", README)
+    assert found
+    check(" ".join(found.groups()), len(null), sum(not answer["met"] for answer in null))
+    by_name = {(a["scenario"], a["form"], a["part"]): a for a in answers}
+    for part, question in {
+        "`inject_tail`": ("rare", "compact", "inject_tail inputs"),
+        "`uniformity`": ("regularity", "compact, no other times", "uniformity"),
+        "`votes`": ("drift", "compact, no other times", "votes"),
+    }.items():
+        answer = by_name[question]
+        stated = re.search(rf"\({part},\s+(.*?)[,)]", README[README.index("planted truth") :])
+        assert stated
+        if "to" in stated[1]:
+            check(stated[1], answer["without"], answer["with"])
+        else:
+            check(stated[1], 100 * answer["relative_gain"][0])
 
 
 def test_unirec_pooled() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_experiment import clock_of
 from safetensors.torch import load_file
 
 from pipelines import train as stage
@@ -76,7 +77,8 @@ def experiment() -> ExperimentConfig:
     store.save(config.workspace / "features" / "sequences")
     meaning = {"config": {"data": config.data.model_dump(mode="json")}}
     write_manifest(config.workspace / "prepared", {"key": "prepared", **meaning})
-    write_manifest(config.workspace / "features", {"key": "features"})
+    facts = {"key": "features", "clock": clock_of(config, store)}
+    write_manifest(config.workspace / "features", facts)
     return config
 
 
