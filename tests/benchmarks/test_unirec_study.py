@@ -46,3 +46,7 @@ def test_stored_cells_are_begun_with_and_not_lost(
     with pytest.raises(SystemExit, match=r"it covers two/markov/0, two/pop/0, which this run does"):
         run("--sets", "one", "--hours", "0", work="third")
     assert json.loads(summary.read_text())["missing"] == []
+    # What the configuration asks for beside is missing, and keeps no summary from being made.
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(study | {"seeds": [0, 1]}), encoding="utf-8")
+    run("--hours", "0", work="other")
+    assert len(json.loads(summary.read_text())["missing"]) == 4

@@ -15,6 +15,7 @@ import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from environments import machine, now
 from rich.console import Console
@@ -61,14 +62,22 @@ def main() -> None:
     }
     options.output.mkdir(parents=True, exist_ok=True)
     stored = options.output / SUMMARY
-    if stored.is_file():
-        known = set(json.loads(stored.read_text())["missing"])
-        if lost := sorted(set(summary["missing"]) - known):
-            raise SystemExit(
-                f"{stored} is left as it is: it covers {', '.join(lost)}, which this run does not; name the "
-                "sets of these with --sets, or another directory with --output"
-            )
+    before = covered(json.loads(stored.read_text())) if stored.is_file() else set()
+    if lost := sorted(set(summary["missing"]) & before):
+        raise SystemExit(
+            f"{stored} is left as it is: it covers {', '.join(lost)}, which this run does not; name the "
+            "sets of these with --sets, or another directory with --output"
+        )
     stored.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def covered(summary: dict[str, Any]) -> set[str]:
+    """Return the names of the cells that a summary is made of."""
+    return {
+        f"{row['set']}/{row['model']}/{seed}"
+        for row in summary["over_seeds"]
+        for seed in row["seeds"]
+    }
 
 
 def copy_cell(study: Study, cell: Cell, source: Path, target: Path) -> None:
