@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from features.clock import ClockFacts, judge, observe
 from pipelines import evaluate, index
 from pipelines.run_keys import run_directory, run_key
+from pipelines.runs import folds
+from pipelines.statistics import statistics_name
 from recsys.config import ExperimentConfig
 from recsys.data.sequences import SequenceStore, Split, TrainingData
 from recsys.manifest import write_manifest
@@ -47,7 +49,8 @@ def clock_of(config: ExperimentConfig, store: SequenceStore) -> dict[str, Any]:
     """Return what the features stage says of a store's times."""
     users = np.repeat(np.arange(store.n_users), np.diff(store.offsets))
     facts = ClockFacts() if store.timestamps is None else observe(users, store.timestamps)
-    return dict.fromkeys(("main", "main-refit"), judge(config.data.clock, facts).to_dict())
+    names = [statistics_name(fold, refit) for fold in folds(config) for refit in (False, True)]
+    return dict.fromkeys(names, judge(config.data.clock, facts).to_dict())
 
 
 def fit(
