@@ -60,6 +60,8 @@ def test_unirec_against_sasrec(name: str) -> None:
 
 
 OTHERS = {
+    "UniRec as searched": "unirec_searched",
+    "SASRec as searched": "sasrec_searched",
     "votes read no times": "unirec_votes_without_times",
     "no interval branch": "unirec_no_interval",
     "nothing reads times": "unirec_without_times",
