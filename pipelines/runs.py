@@ -115,4 +115,4 @@ def asked_run(config: ExperimentConfig, name: str, fold: str, split_name: SplitN
 
 def tested_run(config: ExperimentConfig, name: str, fold: str) -> Run:
     """Return the run that is tested, indexed and published: the refitted one, if there are such."""
-    return open_run(config, name, fold, refit=config.refit)
+    return asked_run(config, name, fold, "test")

@@ -123,7 +123,7 @@ def basket_pair_blocks(
     )
     beside = np.asarray(twice.T @ own).ravel()  # [size]
     holders = among.T.tocsr()  # [size, G]
-    for rows in _cut(lists.cost(reach, size)):
+    for rows in _cut(lists.cost(reach)):
         where = np.unique(holders[rows].indices)  # baskets that hold one of these items
         mine = holders[rows][:, where]
         near = _with_diagonal(
@@ -163,7 +163,7 @@ class _Baskets:
         inside = sparse.coo_array((ones, (basket, items)), shape=(len(starts), size)).tocsr()
         return cls(users[starts], lengths, starts + lengths - 1, inside)
 
-    def cost(self, reach: int, size: int) -> Int64:
+    def cost(self, reach: int) -> Int64:
         """Return how many pairs the row of every item is made of, at most, [size]."""
         events = self.lengths.copy()
         for distance in range(1, reach + 1):

@@ -3,8 +3,8 @@
     loss = sum_b loss(z_b) + 0.1 BCE(glob / temperature) + SE + IE_F + IE_L
 
 where `loss` is any of the loss menu, with the same temperature; the published one is BCE with one
-negative, without one. Gradients clip and
-schedules are the training's. Shapes: T places with a target, B sequences, N negatives, D width.
+negative, without one. Gradients clip and schedules are the training's. Shapes: T places with a target,
+B sequences, N negatives, D width.
 """
 
 from __future__ import annotations
