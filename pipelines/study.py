@@ -6,7 +6,8 @@ asked for more does only what is missing. The cells most worth having come first
 and the page are made anew, of all cells whose data and settings are those of the configuration.
 
 A cell's own two files are all that the study needs of it: its runs may be deleted, and cells that
-another machine has trained count wherever the same data are prepared with the same settings.
+another machine has trained count wherever the same data are prepared with the same settings. Models of a
+set that have equal settings are trained once, under the first one's name, and compared under each.
 
     out/<study>/
       cells/<set>/<model>/<seed>.json     figures, the keys of the run and the report they are of, and
@@ -23,7 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -110,8 +111,8 @@ class Study:
                 raise ConfigError(f"model {model} is in none of the experiments of the sets")
         return found
 
-    def cells(self) -> list[Cell]:
-        """Return the cells in the order in which they are worth having.
+    def asked(self) -> list[Cell]:
+        """Return what is compared, in the order in which it is worth having.
 
         Of each seed the first two models on all sets, then the other ones; after the first seed's the
         models without chance and the ablations.
@@ -125,6 +126,16 @@ class Study:
                 ordered += [Cell(s, m, seed) for s in self.experiments for m in names.once]
                 ordered += [Cell(s, m, seed) for s in names.ablations for m in self.ablated(s)]
         return [cell for cell in ordered if cell.model in self.experiments[cell.set].models]
+
+    def cells(self) -> list[Cell]:
+        """Return what is trained, in that order."""
+        return list(dict.fromkeys(self.trained(cell) for cell in self.asked()))
+
+    def trained(self, cell: Cell) -> Cell:
+        """Return the cell that is trained for one: its set's first model with the same settings."""
+        models = self.experiments[cell.set].models
+        first = next(name for name in models if models[name] == models[cell.model])
+        return replace(cell, model=first)
 
     def ablated(self, name: str) -> list[str]:
         """Return the models of a set's experiment that lack a part, or have one more."""
@@ -160,7 +171,7 @@ class Study:
         return self.file(cell).with_suffix(".parquet")
 
     def done(self) -> list[Cell]:
-        """Return the cells whose figures are those of the configuration, in their order."""
+        """Return the trained cells whose figures are those of the configuration, in their order."""
         return [cell for cell in self.cells() if is_done(self, cell)]
 
 
@@ -170,6 +181,7 @@ def run_study(
     *,
     sets: Sequence[str] = (),
     models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     hours: float | None = None,
 ) -> Path:
     """Run the cells that are asked for, and return the study's directory.
@@ -177,21 +189,25 @@ def run_study(
     Args:
         config: the study.
         console: told what is done.
-        sets, models: only these; all where empty.
+        sets, models, seeds: only these; all where empty.
         hours: begin no cell after so many.
 
     Raises:
-        ConfigError: a set or model is not of the study.
+        ConfigError: a set, model or seed is not of the study.
     """
     study, began = Study(config), time.monotonic()
-    cells = study.cells()
-    _check_asked("set", sets, dict.fromkeys(cell.set for cell in cells))
-    _check_asked("model", models, dict.fromkeys(cell.model for cell in cells))
-    asked = [
-        cell
-        for cell in cells
-        if (not sets or cell.set in sets) and (not models or cell.model in models)
-    ]
+    cells, compared = study.cells(), study.asked()
+    _check_asked("set", sets, [cell.set for cell in compared])
+    _check_asked("model", models, [cell.model for cell in compared])
+    _check_asked("seed", seeds, [cell.seed for cell in compared])
+    wanted = {
+        study.trained(cell)
+        for cell in compared
+        if (not sets or cell.set in sets)
+        and (not models or cell.model in models)
+        and (not seeds or cell.seed in seeds)
+    }
+    asked = [cell for cell in cells if cell in wanted]
     for name in dict.fromkeys(cell.set for cell in asked):
         console.rule(name)
         there = [c for c in cells if c.set == name and (c in asked or study.file(c).is_file())]
@@ -222,10 +238,11 @@ def _bring_up_to_date(study: Study, cells: Sequence[Cell], console: Console) -> 
     run_steps(config, [step for stage in STAGES[:2] for step in plan(config, stage)], console)
 
 
-def _check_asked(what: str, asked: Sequence[str], known: Sequence[str] | dict[str, None]) -> None:
+def _check_asked(what: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
     if unknown := [name for name in asked if name not in known]:
         raise ConfigError(
-            f"{what} {', '.join(unknown)} is not of this study; it has {', '.join(known)}"
+            f"{what} {', '.join(map(str, unknown))} is not of this study; it has "
+            f"{', '.join(map(str, dict.fromkeys(known)))}"
         )
 
 
@@ -295,10 +312,10 @@ def write_summary(study: Study) -> dict[str, Any]:
 
     config = study.config
     cells: dict[tuple[str, str], dict[int, Cell]] = defaultdict(dict)
-    done = study.done()
-    for cell in done:
-        cells[cell.set, cell.model][cell.seed] = cell
-    found = {cell: Scored.load(study.rows(cell)) for cell in done}
+    found = {cell: Scored.load(study.rows(cell)) for cell in study.done()}
+    for cell in study.asked():
+        if (trained := study.trained(cell)) in found:
+            cells[cell.set, cell.model][cell.seed] = trained
     if not config.slices:
         found = {cell: one.whole() for cell, one in found.items()}
     means = []
@@ -324,7 +341,7 @@ def write_summary(study: Study) -> dict[str, Any]:
         "over_seeds": means,
         "by_set": by_set,
         "pooled": pooled,
-        "missing": [cell.name for cell in study.cells() if cell not in found],
+        "missing": [cell.name for cell in study.asked() if study.trained(cell) not in found],
     }
     _write(study.directory / SUMMARY, summary)
     write_study_page(study.directory / PAGE, summary)

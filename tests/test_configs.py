@@ -32,7 +32,7 @@ from recsys.data.catalogue import find_preset
 from recsys.published import find_bundle
 
 PRETRAININGS = ("recformer_base", "recformer_pretrain")
-STUDIES = ("unirec_study",)
+STUDIES = ("unirec_study", "unirec_searched")
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in FILES if path.stem not in (*PRETRAININGS, *STUDIES)]
 NAMES = [path.stem for path in CONFIGS]

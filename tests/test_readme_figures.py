@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from recsys.config import load_config, load_study_config, setting_of
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
@@ -106,6 +108,40 @@ def test_unirec_less_its_parts_and_other_models() -> None:
             if text:
                 assert rows[name]["seeds"] == [0]
                 check(text, *percent(rows[name]))
+
+
+SEARCHED = load_study_config(ROOT / "configs" / "unirec_searched.yaml")
+
+
+@pytest.mark.parametrize("name", SEARCHED.sets)
+def test_searched_settings_are_those_that_the_search_found(name: str) -> None:
+    config = load_config(ROOT / SEARCHED.sets[name])
+    found = json.loads((RESULTS / "unirec" / "search" / f"{name}.json").read_text("utf-8"))
+    assert config.tune is not None
+    for model in SEARCHED.models:
+        settings = config.models[model]
+        own = model.removesuffix("_searched")
+        best = found["models"][own]["best"]
+        searched = config.tune.space[own]
+        assert {key: setting_of(settings, key) for key in searched} == {
+            key: pytest.approx(best[key], rel=1e-3) for key in searched
+        }
+        # Nothing else differs from what is configured.
+        assert settings_without(settings, searched) == settings_without(
+            config.models[own], searched
+        )
+
+
+def settings_without(model: Any, keys: Any) -> dict[str, Any]:
+    """Return the settings of a model but those of dotted keys."""
+    settings: dict[str, Any] = model.model_dump(mode="json")
+    for key in keys:
+        *path, last = key.split(".")
+        place = settings
+        for part in path:
+            place = place[part]
+        del place[last]
+    return settings
 
 
 def test_planted_truths() -> None:

@@ -48,6 +48,7 @@ def study(
     overrides: Overrides = None,
     sets: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     models: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    seeds: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     hours: Annotated[float | None, typer.Option(help="Begin nothing after so many.")] = None,
 ) -> None:
     """Train and compare models over several data sets and seeds; goes on where it was stopped."""
@@ -56,8 +57,15 @@ def study(
 
     console = open_console()
     chosen = load_study_config(config, overrides or [])
+    if not all(seed.isdecimal() for seed in split_ids(seeds)):
+        raise typer.BadParameter(f"--seeds is {seeds!r}; it is whole numbers, commas between")
     directory = run_study(
-        chosen, console, sets=split_ids(sets), models=split_ids(models), hours=hours
+        chosen,
+        console,
+        sets=split_ids(sets),
+        models=split_ids(models),
+        seeds=[int(seed) for seed in split_ids(seeds)],
+        hours=hours,
     )
     summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     console.width = max(console.width, 120)

@@ -36,6 +36,7 @@ from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.errors import DataError
 from recsys.models.pairs import Block, Float64, basket_pair_blocks, pair_blocks
+from recsys.models.votes import largest
 
 Times = TypeVar("Times", Int64, Tensor)
 
@@ -59,7 +60,7 @@ class NeighbourVotes(nn.Module):
         for rows, pairs in self._pairs(data):
             total = np.asarray(pairs.sum(axis=1)).ravel()
             shrunk = sparse.diags_array(1.0 / (self.config.shrinkage + np.maximum(total, 1e-12)))
-            neighbours, shares = largest((shrunk @ pairs).tocsr(), self.neighbours.shape[1])
+            neighbours, shares = kept_columns((shrunk @ pairs).tocsr(), self.neighbours.shape[1])
             self.neighbours[rows] = torch.from_numpy(neighbours)
             self.shares[rows] = torch.from_numpy(shares)
 
@@ -136,15 +137,15 @@ class NeighbourVotes(nn.Module):
         return torch.where(found.values > 0, found.indices, 0)
 
 
-def largest(matrix: sparse.csr_array, kept: int) -> tuple[Int32, Float64]:
+def kept_columns(matrix: sparse.csr_array, kept: int) -> tuple[Int32, Float64]:
     """Return the columns of every row's `kept` largest values and these, [rows, kept], 0-filled.
 
     Largest first, equal ones by column.
     """
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    rank = np.arange(len(order)) - matrix.indptr[rows]  # rows stay where they are
-    order, rank, rows = order[rank < kept], rank[rank < kept], rows[rank < kept]
+    order = largest(rows, matrix.indices, matrix.data, kept)
+    rows = rows[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     columns = np.zeros((matrix.shape[0], kept), dtype=np.int32)
     values = np.zeros((matrix.shape[0], kept))
     columns[rows, rank], values[rows, rank] = matrix.indices[order], matrix.data[order]

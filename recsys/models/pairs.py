@@ -79,17 +79,32 @@ def _pairs_of(
 ) -> sparse.csr_array:
     """Return the pairs of some events with those after them; before them, if `reach` is negative."""
     row, column, value = [], [], []
-    for lag in range(1, abs(reach) + 1):
-        step = lag if reach > 0 else -lag
-        own = mine[(mine + step >= 0) & (mine + step < len(items))]
-        own = own[users[own + step] == users[own]]
-        other = own + step
+    for there, other, lag in _within_reach(mine, users, reach):
+        own = mine[there]
         row.append(items[own] - rows.start)
         column.append(items[other])
         value.append(worth(np.minimum(own, other), np.maximum(own, other), lag))
     pairs = (np.concatenate(row), np.concatenate(column))
     shape = (rows.stop - rows.start, size)
     return sparse.coo_array((np.concatenate(value), pairs), shape=shape).tocsr()
+
+
+def _within_reach(mine: Int64, users: Int64, reach: int) -> Iterator[tuple[Int64, Int64, int]]:
+    """Yield for 1 to `reach` steps which of some places of a user's have another that many steps after.
+
+    Args:
+        mine: places, [M].
+        users: of all places, a user's side by side.
+        reach: negative for steps before.
+
+    Yields:
+        Which of `mine` [X], the other places [X], and the number of steps.
+    """
+    for lag in range(1, abs(reach) + 1):
+        other = mine + (lag if reach > 0 else -lag)
+        there = np.flatnonzero((other >= 0) & (other < len(users)))
+        there = there[users[other[there]] == users[mine[there]]]
+        yield there, other[there], lag
 
 
 def basket_pair_blocks(
@@ -178,20 +193,15 @@ class _Baskets:
 
         With a negative reach, what it is given by each event of an earlier basket h.
         """
-        size = len(self.users)
         own, other, value = [], [], []
-        for distance in range(1, abs(reach) + 1):
-            to = where + (distance if reach > 0 else -distance)
-            there = np.flatnonzero((to >= 0) & (to < size))
-            there = there[self.users[to[there]] == self.users[where[there]]]
-            mine, to = where[there], to[there]
-            earlier, later = (mine, to) if reach > 0 else (to, mine)
+        for there, to, distance in _within_reach(where, self.users, reach):
+            earlier, later = np.minimum(where[there], to), np.maximum(where[there], to)
             given = worth(self.last[earlier], self.last[later], distance) / (1.0 + distance)
             own.append(there)
             other.append(to)
             value.append(given / self.lengths[later])
         pairs = (np.concatenate(own), np.concatenate(other))
-        shape = (len(where), size)
+        shape = (len(where), len(self.users))
         return sparse.coo_array((np.concatenate(value), pairs), shape=shape).tocsr()
 
 

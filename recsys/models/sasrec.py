@@ -27,6 +27,7 @@ from recsys.models.item_table import TextItemTable, item_table
 from recsys.models.key_cache import CachedState, shared_mask
 from recsys.models.layers import LiGRBlock, PreNormBlock, causal_segment_mask, draw_weights
 from recsys.models.order import mean_of_newest_basket, newest_places, order_of
+from recsys.models.unit_rows import unit_rows
 
 
 class SASRec(EncoderModel):
@@ -104,7 +105,7 @@ class SASRec(EncoderModel):
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return rows of the item table, float [C, D]."""
         table = self.item_table.weight if items is None else self.item_table(items)
-        return F.normalize(table, dim=-1) if self.normalise else table
+        return unit_rows(table) if self.normalise else table
 
     def encode_texts(self, vectors: Tensor) -> Tensor:
         """Return item vectors float [M, D] of new items by their text vectors [M, W]."""

@@ -29,6 +29,7 @@ from recsys.models.contract import EncoderModel
 from recsys.models.layers import FeedForward, GatedFeedForward, draw_weights
 from recsys.models.order import mean_of_newest_basket, order_of
 from recsys.models.time_encoding import previous_times
+from recsys.models.unit_rows import unit_rows
 from recsys.schema import PAD
 
 
@@ -99,7 +100,7 @@ class TiSASRec(EncoderModel):
     def encode_items(self, items: Tensor | None = None) -> Tensor:
         """Return rows of the item table, float [C, D]."""
         table = self.item_table.weight if items is None else self.item_table(items)
-        return F.normalize(table, dim=-1) if self.normalise else table
+        return unit_rows(table) if self.normalise else table
 
 
 class IntervalAttention(nn.Module):

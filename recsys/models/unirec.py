@@ -45,6 +45,7 @@ from recsys.models.time_encoding import (
     TimeBias,
     UniformityEncoding,
 )
+from recsys.models.unit_rows import unit_rows
 
 
 class UniRec(EncoderModel):
@@ -259,7 +260,7 @@ class UniRec(EncoderModel):
         if self.config.inject_tail == "both":
             rows = torch.arange(len(table), device=table.device) if items is None else items
             table = self._made_of_neighbours(rows, table)
-        return F.normalize(table, dim=-1) if self.config.normalise else table
+        return unit_rows(table) if self.config.normalise else table
 
     def _read(self, items: Tensor) -> Tensor:
         """Return the vectors that the encoder reads, float [R, L, D]."""

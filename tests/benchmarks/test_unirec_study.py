@@ -26,9 +26,10 @@ def test_stored_cells_are_begun_with_and_not_lost(
         "name": "both", "sets": {name: f"{name}.yaml" for name in ("one", "two")},
         "models": ["pop", "markov"], "baseline": "pop", "seeds": [0],
     }  # fmt: skip
-    (tmp_path / "both.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (tmp_path / "configs").mkdir()
+    file = tmp_path / "configs" / "unirec_study.yaml"
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
     monkeypatch.setattr(unirec_study, "ROOT", tmp_path)
-    monkeypatch.setattr(unirec_study, "CONFIG", "both.yaml")
 
     def run(*arguments: str, work: str = "work") -> None:
         places = ["--work", str(tmp_path / work), "--output", str(tmp_path / "stored")]
@@ -47,6 +48,6 @@ def test_stored_cells_are_begun_with_and_not_lost(
         run("--sets", "one", "--hours", "0", work="third")
     assert json.loads(summary.read_text())["missing"] == []
     # What the configuration asks for beside is missing, and keeps no summary from being made.
-    (tmp_path / "both.yaml").write_text(yaml.safe_dump(study | {"seeds": [0, 1]}), encoding="utf-8")
+    file.write_text(yaml.safe_dump(study | {"seeds": [0, 1]}), encoding="utf-8")
     run("--hours", "0", work="other")
     assert len(json.loads(summary.read_text())["missing"]) == 4

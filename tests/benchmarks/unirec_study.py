@@ -1,11 +1,13 @@
-"""The study of configs/unirec_study.yaml: UniRec against SASRec, TiSASRec and its ancestor, figures stored.
+"""The studies of UniRec against SASRec, figures stored: as configured, beside other models, and as searched.
 
-Runs the study, beginning with the cells that are stored here, and stores what is new: of each cell its
-figures and the metric of every target, and the summary with machine and versions. Stored cells count
-where the same data are prepared with the same settings; the summary speaks of the sets that are prepared
-below `--work`, so `--hours 0` makes it anew from what is stored.
+Runs configs/unirec_study.yaml, or configs/unirec_searched.yaml, beginning with the cells that are stored
+here, and stores what is new: of each cell its figures and the metric of every target, and the summary with
+machine and versions. Stored cells count where the same data are prepared with the same settings; the
+summary speaks of the sets that are prepared below `--work`, so `--hours 0` makes it anew from what is
+stored.
 
     RECSYS_DATA_DIR=... python tests/benchmarks/unirec_study.py --sets beauty,toys --hours 2
+    RECSYS_DATA_DIR=... python tests/benchmarks/unirec_study.py --config unirec_searched
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pipelines.study import SUMMARY, Cell, Study, is_done, run_study
 from recsys.config import load_study_config
 
 ROOT = Path(__file__).parents[2]
-CONFIG = "configs/unirec_study.yaml"
+SUMMARIES = {"unirec_study": "summary.json", "unirec_searched": "searched.json"}
 RESULTS = Path(__file__).parent / "results" / "unirec"
 PACKAGES = ("recsys", "torch", "numpy", "polars", "pytorch-lightning", "ray")
 
@@ -33,35 +35,37 @@ def main() -> None:
     """Run what is asked for and store what there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = lambda text: [part for part in text.split(",") if part]  # noqa: E731
+    parser.add_argument("--config", default="unirec_study", choices=SUMMARIES)
     parser.add_argument("--sets", type=names, default=[], help="only these, commas between")
     parser.add_argument("--models", type=names, default=[], help="only these")
+    numbers = lambda text: [int(part) for part in names(text)]  # noqa: E731
+    parser.add_argument("--seeds", type=numbers, default=[], help="only these")
     parser.add_argument("--hours", type=float, default=None, help="begin no cell after this")
     parser.add_argument("--work", type=Path, default=Path("out"), help="where the runs are kept")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    config = load_study_config(ROOT / CONFIG, [f"output={options.work.absolute()}"])
+    file = f"configs/{options.config}.yaml"
+    config = load_study_config(ROOT / file, [f"output={options.work.absolute()}"])
     paths = {name: ROOT / path for name, path in config.sets.items()}
     config = config.model_copy(update={"sets": paths})
     study = Study(config)
     for cell in study.cells():
         if not is_done(study, cell):
             copy_cell(study, cell, options.output, study.directory)
-    directory = run_study(
-        config, Console(width=120), sets=options.sets, models=options.models, hours=options.hours
-    )
+    asked = {name: getattr(options, name) for name in ("sets", "models", "seeds")}
+    directory = run_study(config, Console(width=120), **asked, hours=options.hours)
     for cell in study.done():
         copy_cell(study, cell, directory, options.output)
     summary = json.loads((directory / SUMMARY).read_text()) | {
         "date": now(),
-        "command": "python tests/benchmarks/unirec_study.py"
-        + (f" --sets {','.join(options.sets)}" if options.sets else "")
-        + (f" --models {','.join(options.models)}" if options.models else ""),
-        "config": CONFIG,
+        "command": f"python tests/benchmarks/unirec_study.py --config {options.config}"
+        + "".join(f" --{name} {','.join(map(str, some))}" for name, some in asked.items() if some),
+        "config": file,
         "versions": {package: version(package) for package in PACKAGES},
         "machine": machine(),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    stored = options.output / SUMMARY
+    stored = options.output / SUMMARIES[options.config]
     before = covered(json.loads(stored.read_text())) if stored.is_file() else set()
     if lost := sorted(set(summary["missing"]) & before):
         raise SystemExit(

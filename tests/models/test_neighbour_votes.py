@@ -13,7 +13,7 @@ from recsys.config import IndexConfig, UniRecConfig, VotesConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.errors import DataError
-from recsys.models.neighbour_votes import NeighbourVotes, largest
+from recsys.models.neighbour_votes import NeighbourVotes, kept_columns
 from recsys.models.unirec import UniRec
 from recsys.retrieval import Exclusion, Histories, topk_rows
 from recsys.retrieval.index import build_index
@@ -134,7 +134,7 @@ def test_an_empty_history_has_no_votes_and_missing_times_are_told() -> None:
 
 def test_the_largest_of_a_row_with_ties_by_column() -> None:
     matrix = sparse.csr_array(np.array([[0, 2.0, 5, 2], [0, 0, 0, 0], [1, 0, 0, 0]]))
-    columns, values = largest(matrix, 2)
+    columns, values = kept_columns(matrix, 2)
     assert columns.tolist() == [[2, 1], [0, 0], [0, 0]]
     assert values.tolist() == [[5, 2], [0, 0], [1, 0]]
 

@@ -76,7 +76,9 @@ def write_study(write_config: Callable[..., Path], tmp_path: Path) -> Callable[.
         write_config(
             name="second",
             split={"kind": "last_n", "n": 2},
-            models={"pop": {"kind": "pop"}, "markov": {"kind": "markov"}},
+            models={
+                name: {"kind": name.split("_")[0]} for name in ("pop", "markov", "markov_again")
+            },
         ).rename(second)
         raw = {
             "name": "both",
@@ -115,6 +117,29 @@ def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]
         run_study(config, Console(file=io.StringIO()), sets=["third"])
     with pytest.raises(ConfigError, match="model sasrec is not of this study"):
         run_study(config, Console(file=io.StringIO()), models=["sasrec"])
+    with pytest.raises(ConfigError, match=r"seed 7, 8 is not of this study; it has 0, 1$"):
+        run_study(config, Console(file=io.StringIO()), seeds=[7, 1, 8])
+
+
+@pytest.mark.ray
+def test_models_of_equal_settings_are_trained_once_and_compared_each(
+    write_study: Callable[..., Path],
+) -> None:
+    path = write_study(models=["markov", "pop", "markov_again"], baseline="markov")
+    study, console = Study(load_study_config(path)), Console(file=io.StringIO())
+    names = [f"second/{model}/1" for model in ("markov", "pop", "markov_again")]
+    assert [c.name for c in study.asked() if (c.set, c.seed) == ("second", 1)] == names
+    assert [c.name for c in study.cells() if (c.set, c.seed) == ("second", 1)] == names[:2]
+    run_study(study.config, console, models=["markov_again"], seeds=[1])
+    assert [cell.name for cell in study.done()] == names[:1]
+    run_study(study.config, console, sets=["second"], models=["pop"], seeds=[1])
+    assert [cell.name for cell in study.done()] == names[:2]
+    summary = json.loads((study.directory / SUMMARY).read_text())
+    [row], [other] = summary["by_set"]["markov_again"], summary["by_set"]["pop"]
+    assert (row["seeds"], row["gain"], row["value"]) == ([1], 0, row["baseline"])
+    assert other["baseline"] == row["value"] != other["value"]
+    assert not set(names) & set(summary["missing"])
+    assert "second/markov_again/0" in summary["missing"]
 
 
 def elsewhere(config: StudyConfig, place: Path) -> StudyConfig:
