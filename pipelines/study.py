@@ -7,7 +7,8 @@ and the page are made anew, of all cells whose data and settings are those of th
 
 A cell's own two files are all that the study needs of it: its runs may be deleted, and cells that
 another machine has trained count wherever the same data are prepared with the same settings. Models of a
-set that have equal settings are trained once, under the first one's name, and compared under each.
+set that have equal settings are trained once, under the name of the one that its experiment has first (new
+models go below), and compared under each; the summary says which.
 
     out/<study>/
       cells/<set>/<model>/<seed>.json     figures, the keys of the run and the report they are of, and
@@ -137,6 +138,15 @@ class Study:
         first = next(name for name in models if models[name] == models[cell.model])
         return replace(cell, model=first)
 
+    def same(self) -> dict[str, str]:
+        """Return whose run it is, set/model by set/model, for the models that have no run of their own."""
+        pairs = ((cell, self.trained(cell)) for cell in self.asked())
+        return {
+            f"{cell.set}/{cell.model}": f"{trained.set}/{trained.model}"
+            for cell, trained in pairs
+            if cell != trained
+        }
+
     def ablated(self, name: str) -> list[str]:
         """Return the models of a set's experiment that lack a part, or have one more."""
         others = (*self.config.models, *self.config.once)
@@ -193,7 +203,7 @@ def run_study(
         hours: begin no cell after so many.
 
     Raises:
-        ConfigError: a set, model or seed is not of the study.
+        ConfigError: a set, model or seed is not of the study, or no cell is of all three.
     """
     study, began = Study(config), time.monotonic()
     cells, compared = study.cells(), study.asked()
@@ -207,7 +217,15 @@ def run_study(
         and (not models or cell.model in models)
         and (not seeds or cell.seed in seeds)
     }
+    if not wanted:
+        raise ConfigError(
+            f"no cell of this study is of these sets, models and seeds together: models under once and "
+            f"the ablations have seed {config.seeds[0]} alone, and a set has only the models of its "
+            "experiment"
+        )
     asked = [cell for cell in cells if cell in wanted]
+    for name, first in sorted(study.same().items()):
+        console.print(f"{name} has the settings of {first}: trained once", highlight=False)
     for name in dict.fromkeys(cell.set for cell in asked):
         console.rule(name)
         there = [c for c in cells if c.set == name and (c in asked or study.file(c).is_file())]
@@ -341,6 +359,7 @@ def write_summary(study: Study) -> dict[str, Any]:
         "over_seeds": means,
         "by_set": by_set,
         "pooled": pooled,
+        "same": study.same(),
         "missing": [cell.name for cell in study.asked() if study.trained(cell) not in found],
     }
     _write(study.directory / SUMMARY, summary)

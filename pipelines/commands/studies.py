@@ -51,14 +51,17 @@ def study(
     seeds: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     hours: Annotated[float | None, typer.Option(help="Begin nothing after so many.")] = None,
 ) -> None:
-    """Train and compare models over several data sets and seeds; goes on where it was stopped."""
+    """Train and compare models over several data sets and seeds; goes on where it was stopped.
+
+    Models of a set that have equal settings are trained once.
+    """
     from pipelines.study import PAGE, SUMMARY, run_study, study_table
     from recsys.config import load_study_config
 
+    if not all(seed.isdecimal() for seed in split_ids(seeds)):
+        raise typer.BadParameter(f"--seeds is {seeds!r}; it is like 0,1,2")
     console = open_console()
     chosen = load_study_config(config, overrides or [])
-    if not all(seed.isdecimal() for seed in split_ids(seeds)):
-        raise typer.BadParameter(f"--seeds is {seeds!r}; it is whole numbers, commas between")
     directory = run_study(
         chosen,
         console,
@@ -71,7 +74,11 @@ def study(
     console.width = max(console.width, 120)
     console.print(study_table(summary))
     if left := len(summary["missing"]):
-        console.print(f"{left} cells have no figures yet; the same command goes on")
+        console.print(
+            f"{left} are without figures yet; without --sets, --models and --seeds the study goes on"
+            if sets or models or seeds
+            else f"{left} are without figures yet; the same command goes on"
+        )
     console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -14,7 +14,8 @@ class StudyConfig(Section):
     """What `recsys study` reads.
 
     A cell is a set, a model and a seed: its experiment with that model alone, up to the evaluation on the
-    test targets. A model that a set's experiment does not have is left out there.
+    test targets. A model that a set's experiment does not have is left out there; models that have equal
+    settings there are trained once.
     """
 
     name: str = Field(pattern=NAME)

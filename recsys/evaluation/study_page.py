@@ -24,7 +24,7 @@ def write_study_page(path: Path, summary: Row) -> None:
     told = f"{len(missing)}: {', '.join(missing)}" if missing else "none"
     parts = [
         heading(title, 1),
-        facts([("sets", ", ".join(summary["sets"])), ("cells without figures", told)]),
+        facts([("sets", ", ".join(summary["sets"])), ("without figures", told), *_same(summary)]),
         heading("Pooled over the sets"),
         *_drawn([pooled(summary)]),
         paragraph(
@@ -42,6 +42,12 @@ def write_study_page(path: Path, summary: Row) -> None:
         _means(summary),
     ]
     path.write_text(page(title, parts), encoding="utf-8")
+
+
+def _same(summary: Row) -> list[tuple[str, str]]:
+    """Say which models are one run, which is no comparison of two."""
+    told = ", ".join(f"{name} is {first}" for name, first in summary["same"].items())
+    return [("equal settings, one run", told)] if told else []
 
 
 def _drawn(figures: Sequence[Figure | None]) -> list[str]:

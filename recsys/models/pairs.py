@@ -90,12 +90,12 @@ def _pairs_of(
 
 
 def _within_reach(mine: Int64, users: Int64, reach: int) -> Iterator[tuple[Int64, Int64, int]]:
-    """Yield for 1 to `reach` steps which of some places of a user's have another that many steps after.
+    """Yield for every number of steps which of some places have another of their user's so far on.
 
     Args:
         mine: places, [M].
         users: of all places, a user's side by side.
-        reach: negative for steps before.
+        reach: the most steps; negative for steps back.
 
     Yields:
         Which of `mine` [X], the other places [X], and the number of steps.

@@ -1,7 +1,7 @@
 """Vectors of length 1, with a gradient that costs only the rows that have one.
 
 A sampled loss reads a few of a table's rows, but autograd takes every row of the table back through the
-division by its length, in eight passes over memory: on processors up to a fifth of a training step.
+division by its length, which is several passes over memory.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def unit_rows(table: Tensor) -> Tensor:
 
     The same as `F.normalize(table, dim=-1)`, gradients included: what autograd would do is done to the
     rows of the table whose gradient is not 0. To find them takes the host, so only where that computes.
+    There are no second derivatives, and a row that is NaN gives none back before it is read.
     """
     plain = table.device.type != "cpu" or torch.compiler.is_compiling()
     if plain or table.dim() != 2 or not (table.requires_grad and torch.is_grad_enabled()):
@@ -34,7 +35,7 @@ class _UnitRows(torch.autograd.Function):
     """y = x / n with n = max(|x|, SMALLEST), row by row.
 
     With g the gradient by y and c = sum(-g x / n^2) that by n, the gradient by x is g / n + c x / |x|;
-    the second part is 0 where the length is not above SMALLEST. The order of the operations is
+    the second part is 0 where the length is below SMALLEST. The order of the operations is
     autograd's, so that the result is.
     """
 

@@ -20,7 +20,7 @@ Csr = tuple[Tensor, Tensor, Tensor]
 item j votes for, and how strongly; row 0 (PAD) is empty."""
 
 
-def largest(row: Int32, column: Int32, value: Float64, count: int) -> Int64:
+def largest(row: Int32 | Int64, column: Int32, value: Float64, count: int) -> Int64:
     """Return which entries are among the `count` largest of their row (ties by column), rows in order."""
     order = np.lexsort((column, -value, row))
     ordered = row[order]

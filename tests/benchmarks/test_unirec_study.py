@@ -51,3 +51,10 @@ def test_stored_cells_are_begun_with_and_not_lost(
     file.write_text(yaml.safe_dump(study | {"seeds": [0, 1]}), encoding="utf-8")
     run("--hours", "0", work="other")
     assert len(json.loads(summary.read_text())["missing"]) == 4
+    # The other study has cells in common, and a summary of its own.
+    searched = study | {"models": ["markov", "pop"], "baseline": "markov"}
+    (file.parent / "unirec_searched.yaml").write_text(yaml.safe_dump(searched), encoding="utf-8")
+    run("--config", "unirec_searched", "--hours", "0", work="other")
+    found = json.loads((tmp_path / "stored" / "searched.json").read_text())
+    assert (found["missing"], found["baseline"]) == ([], "markov")
+    assert json.loads(summary.read_text())["baseline"] == "pop"

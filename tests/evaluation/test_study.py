@@ -205,6 +205,7 @@ def summary_of(**changes: Any) -> dict[str, Any]:
         "over_seeds": [{"set": "a", "model": "unirec", **over_seeds({0: {"ndcg@10": 0.25}})}],
         "by_set": {"unirec": [{**row, "seeds": [0]} for row in rows]},
         "pooled": {"unirec": pooled},
+        "same": {},
         "missing": ["b.unirec.1"],
         **changes,
     }

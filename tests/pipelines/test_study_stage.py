@@ -121,25 +121,50 @@ def test_what_is_asked_for_must_be_of_the_study(write_study: Callable[..., Path]
         run_study(config, Console(file=io.StringIO()), seeds=[7, 1, 8])
 
 
+def ended(*command: str) -> int | str | None:
+    """Return the exit code of a command."""
+    with pytest.raises(SystemExit) as found:
+        cli.main(list(command))
+    return found.value.code
+
+
 @pytest.mark.ray
 def test_models_of_equal_settings_are_trained_once_and_compared_each(
-    write_study: Callable[..., Path],
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path = write_study(models=["markov", "pop", "markov_again"], baseline="markov")
-    study, console = Study(load_study_config(path)), Console(file=io.StringIO())
-    names = [f"second/{model}/1" for model in ("markov", "pop", "markov_again")]
-    assert [c.name for c in study.asked() if (c.set, c.seed) == ("second", 1)] == names
-    assert [c.name for c in study.cells() if (c.set, c.seed) == ("second", 1)] == names[:2]
-    run_study(study.config, console, models=["markov_again"], seeds=[1])
-    assert [cell.name for cell in study.done()] == names[:1]
-    run_study(study.config, console, sets=["second"], models=["pop"], seeds=[1])
-    assert [cell.name for cell in study.done()] == names[:2]
+    sets, names = {"second": str(tmp_path / "second.yaml")}, ["markov_again", "pop"]
+    path = write_study(sets=sets, models=names, baseline="markov_again", once=["item_knn"])
+    experiment = yaml.safe_load((tmp_path / "second.yaml").read_text(encoding="utf-8"))
+    experiment["models"]["item_knn"] = {"kind": "item_knn"}
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False), "utf-8")
+    study = Study(load_study_config(path))
+    assert [cell.name for cell in study.asked() if cell.seed == 1] == [
+        "second/markov_again/1",
+        "second/pop/1",
+    ]
+    trained = ["second/markov/1", "second/pop/1"]
+    assert [cell.name for cell in study.cells() if cell.seed == 1] == trained
+    for seeds in ("x", "1,-1", "0.5"):
+        assert ended("study", str(path), "--seeds", seeds) == 2
+    assert f"--seeds is {seeds!r}; it is like 0,1,2" in " ".join(capsys.readouterr().err.split())
+    assert ended("study", str(path), "--models", "item_knn", "--seeds", "1") == 2
+    assert "have seed 0 alone" in capsys.readouterr().err
+    assert ended("study", str(path), "--seeds", "1") == 0
+    printed = capsys.readouterr().out
+    assert "second/markov_again has the settings of second/markov: trained once" in printed
+    assert "3 are without figures yet; without --sets, --models and --seeds" in printed
+    assert [cell.name for cell in study.done()] == trained
     summary = json.loads((study.directory / SUMMARY).read_text())
-    [row], [other] = summary["by_set"]["markov_again"], summary["by_set"]["pop"]
-    assert (row["seeds"], row["gain"], row["value"]) == ([1], 0, row["baseline"])
-    assert other["baseline"] == row["value"] != other["value"]
-    assert not set(names) & set(summary["missing"])
-    assert "second/markov_again/0" in summary["missing"]
+    assert {row["model"] for row in summary["over_seeds"]} == set(names)
+    [row] = summary["by_set"]["pop"]
+    assert row["seeds"] == [1] and row["baseline"] != row["value"]
+    assert "second/markov_again is second/markov" in (study.directory / PAGE).read_text()
+
+    # Under both names, it is compared with itself, and nothing is trained.
+    both = study.config.model_copy(update={"models": [*names, "markov"], "once": []})
+    run_study(both, Console(file=io.StringIO()), hours=0.0)
+    [same] = json.loads((study.directory / SUMMARY).read_text())["by_set"]["markov"]
+    assert (same["gain"], same["value"], same["baseline"]) == (0, row["baseline"], row["baseline"])
 
 
 def elsewhere(config: StudyConfig, place: Path) -> StudyConfig:
