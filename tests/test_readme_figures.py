@@ -22,7 +22,10 @@ SETS = {
     "Toys": "toys",
     "MovieLens, last rating": "movielens",
 }
-UNIREC = json.loads((RESULTS / "unirec" / "summary.json").read_text(encoding="utf-8"))
+UNIREC, AS_SEARCHED = (
+    json.loads((RESULTS / "unirec" / name).read_text(encoding="utf-8"))
+    for name in ("summary.json", "searched.json")
+)
 
 
 def table(heading: str) -> dict[str, list[str]]:
@@ -51,7 +54,8 @@ def test_unirec_against_sasrec(name: str) -> None:
         "| | SASRec | UniRec | gain | most regular fifth | most irregular fifth | rarest third |"
     )
     assert list(shown) == list(SETS)
-    [row] = [row for row in UNIREC["by_set"]["unirec"] if row["set"] == SETS[name]]
+    [row] = [r for r in AS_SEARCHED["by_set"]["unirec_searched"] if r["set"] == SETS[name]]
+    assert row["seeds"] == [0, 1, 2] and all(gain > 0 for gain in row["by_seed"])
     base, model, gain, *slices = shown[name]
     check(base, row["baseline"])
     check(model, row["value"])
@@ -165,10 +169,27 @@ def test_planted_truths() -> None:
             check(stated[1], 100 * answer["relative_gain"][0])
 
 
-def test_unirec_pooled() -> None:
-    found = re.search(r"Pooled over the five (\S+ % \[.*?\])", README)
+def test_unirec_pooled_and_by_hand() -> None:
+    found = re.search(r"Pooled over the five (\S+ % \[.*?\]); Holm p = (\S+)", README)
     assert found
-    check(found[1], *percent(UNIREC["pooled"]["unirec"]))
+    check(found[1], *percent(AS_SEARCHED["pooled"]["unirec_searched"]))
+    check(found[2], max(row["p_holm"] for row in AS_SEARCHED["by_set"]["unirec_searched"]))
+    hand = re.search(r"before the search,[^:]*the\s+gains\s+are\s+([^:]*\])\.", README)
+    assert hand
+    by_set = {row["set"]: row for row in UNIREC["by_set"]["unirec"]}
+    assert all(row["seeds"] == [0, 1, 2] for row in by_set.values())
+    gains = [100 * by_set[name]["gain"] for name in SETS.values()]
+    check(hand[1].replace("30Music", ""), *gains, *percent(UNIREC["pooled"]["unirec"]))
+
+
+def test_what_the_search_found() -> None:
+    stated = re.search(r"on\s+validation, for SASRec and for UniRec: ([^.]*(\.\d[^.]*)*)", README)
+    assert stated
+    found = []
+    for name in SETS.values():
+        result = json.loads((RESULTS / "unirec" / "search" / f"{name}.json").read_text("utf-8"))
+        found += [100 * result["models"][model]["gain"] for model in ("sasrec", "unirec")]
+    check(stated[1].replace("30Music", ""), *found)
 
 
 COLD = {
