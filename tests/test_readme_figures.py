@@ -66,8 +66,6 @@ def test_unirec_against_sasrec(name: str) -> None:
 
 
 OTHERS = {
-    "UniRec as searched": "unirec_searched",
-    "SASRec as searched": "sasrec_searched",
     "votes read no times": "unirec_votes_without_times",
     "no interval branch": "unirec_no_interval",
     "nothing reads times": "unirec_without_times",
@@ -92,8 +90,8 @@ OTHERS = {
 }
 
 
-def of_one_seed(name: str, model: str) -> float:
-    path = RESULTS / "unirec" / "cells" / name / model / "0.json"
+def of_one_seed(name: str, model: str, seed: int = 0) -> float:
+    path = RESULTS / "unirec" / "cells" / name / model / f"{seed}.json"
     return float(json.loads(path.read_text("utf-8"))["metrics"]["ndcg@10"][0])
 
 
@@ -169,27 +167,125 @@ def test_planted_truths() -> None:
             check(stated[1], 100 * answer["relative_gain"][0])
 
 
-def test_unirec_pooled_and_by_hand() -> None:
-    found = re.search(r"Pooled over the five (\S+ % \[.*?\]); Holm p = (\S+)", README)
-    assert found
-    check(found[1], *percent(AS_SEARCHED["pooled"]["unirec_searched"]))
-    check(found[2], max(row["p_holm"] for row in AS_SEARCHED["by_set"]["unirec_searched"]))
-    hand = re.search(r"before the search,[^:]*the\s+gains\s+are\s+([^:]*\])\.", README)
-    assert hand
-    by_set = {row["set"]: row for row in UNIREC["by_set"]["unirec"]}
-    assert all(row["seeds"] == [0, 1, 2] for row in by_set.values())
-    gains = [100 * by_set[name]["gain"] for name in SETS.values()]
-    check(hand[1].replace("30Music", ""), *gains, *percent(UNIREC["pooled"]["unirec"]))
+def statement(pattern: str) -> str:
+    """Return what the README says where it matches, lines joined; a space of the pattern is any space."""
+    found = re.search(pattern.replace(" ", r"\s+"), README, re.DOTALL)
+    assert found, pattern
+    return " ".join(found[1].split())
+
+
+def by_set(text: str) -> dict[str, list[str]]:
+    """Return the numbers that follow each name of a set, by the key of the set."""
+    names = {name.split(",")[0]: key for name, key in SETS.items()}
+    parts = re.split(f"({'|'.join(names)})", text)[1:]
+    return {names[n]: NUMBER.findall(t) for n, t in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def test_unirec_pooled() -> None:
+    assert not AS_SEARCHED["missing"]
+    pooled = AS_SEARCHED["pooled"]["unirec_searched"]
+    assert set(pooled["sets"]) == set(SETS.values())
+    check(statement(r"Pooled over the five (\S+ % \[.*?\])"), *percent(pooled))
+    rows = {row["set"]: row for row in AS_SEARCHED["by_set"]["unirec_searched"]}
+    rest = [100 * row["gain"] for name, row in rows.items() if name != "movielens"]
+    check(
+        statement(r"without MovieLens, (671 users, \S+ %)"),
+        rows["movielens"]["users"],
+        sum(rest) / len(rest),
+    )
+    check(statement(r"Holm p = (\S+)\s+on every set"), max(row["p_holm"] for row in rows.values()))
+    for name, label in {"movielens": "MovieLens", "online_retail": "Online Retail"}.items():
+        gains = [
+            100
+            * (of_one_seed(name, "unirec_searched", seed) / of_one_seed(name, "sasrec", seed) - 1)
+            for seed in range(3)
+        ]
+        check(statement(rf"differs:.*?(\S+ to \S+) % on {label}"), min(gains), max(gains))
+
+
+def test_unirec_by_hand() -> None:
+    rows = {row["set"]: row for row in UNIREC["by_set"]["unirec"]}
+    assert all(row["seeds"] == [0, 1, 2] for row in rows.values())
+    told = by_set(statement(r"before the search,.*? the gains are (.*?), pooled"))
+    assert set(told) == set(rows)
+    for name, [gain] in told.items():
+        check(gain, 100 * rows[name]["gain"])
+    check(statement(r"pooled (\S+ % \[.*?\])\. Three"), *percent(UNIREC["pooled"]["unirec"]))
 
 
 def test_what_the_search_found() -> None:
-    stated = re.search(r"on\s+validation, for SASRec and for UniRec: ([^.]*(\.\d[^.]*)*)", README)
-    assert stated
-    found = []
-    for name in SETS.values():
-        result = json.loads((RESULTS / "unirec" / "search" / f"{name}.json").read_text("utf-8"))
-        found += [100 * result["models"][model]["gain"] for model in ("sasrec", "unirec")]
-    check(stated[1].replace("30Music", ""), *found)
+    told = by_set(statement(r"for SASRec and for UniRec: (.*?)\. On the test"))
+    assert set(told) == set(SETS.values())
+    epochs = {}
+    for name, texts in told.items():
+        file = RESULTS / "unirec" / "search" / f"{name}.json"
+        models = json.loads(file.read_text("utf-8"))["models"]
+        for text, model in zip(texts, ("sasrec", "unirec"), strict=True):
+            found = models[model]
+            check(text, 100 * (found["best"]["ndcg@10"] / found["configured"] - 1))
+            assert len(found["trials"]) == 8
+            epochs[name, model] = [trial["epochs"] for trial in found["trials"]]
+    assert min(min(some) for some in epochs.values()) == 3
+    for name, label in {"movielens": "MovieLens", "online_retail": "Online Retail"}.items():
+        pair = statement(rf"{label}: (\d+ and \d+)")
+        check(pair, *(sum(epochs[name, model]) for model in ("sasrec", "unirec")))
+
+
+def test_what_the_search_is_worth_on_the_test() -> None:
+    found, hand = (
+        {row["set"]: row for row in summary["by_set"][model]}
+        for summary, model in ((AS_SEARCHED, "unirec_searched"), (UNIREC, "unirec"))
+    )
+    changes = {
+        (name, field): 100 * (found[name][field] / hand[name][field] - 1)
+        for name in found
+        for field in ("baseline", "value")
+    }
+    for label, key in {
+        "SASRec on 30Music": ("30music", "baseline"),
+        "UniRec on Toys": ("toys", "value"),
+        "SASRec on Beauty": ("beauty", "baseline"),
+        "UniRec on Online Retail": ("online_retail", "value"),
+    }.items():
+        check(statement(rf"{label} \((\S+) %\)"), changes.pop(key))
+    assert all(abs(change) < 1 for change in changes.values())
+
+
+def slices_of(name: str) -> dict[str, dict[str, Any]]:
+    [row] = [r for r in AS_SEARCHED["by_set"]["unirec_searched"] if r["set"] == name]
+    found: dict[str, dict[str, Any]] = row["slices"]
+    return found
+
+
+def test_of_whom_the_models_know_more() -> None:
+    ends, thirds = ("uniformity 1/5", "uniformity 5/5"), [f"frequency {i}/3" for i in (1, 2, 3)]
+    told = statement(r"Regular histories are predicted better\*: (.*?)\. - \*Frequent")
+    assert len(by_set(told)) == len(SETS)
+    for name, texts in by_set(told).items():
+        check(" ".join(texts[:2]), *(slices_of(name)[part]["baseline"] for part in ends))
+    told = statement(r"Frequent items are predicted better\*: (.*?)\)\. - \*Gains")
+    values = [float(text) for text in NUMBER.findall(told.replace("30Music", ""))]
+    named = ("beauty", "toys", "movielens", "30music", "online_retail")
+    expected = [slices_of(name)[part]["baseline"] for name in named for part in thirds]
+    assert values == pytest.approx(expected, abs=0.00051)
+
+
+def test_for_whom_the_gain_is_largest() -> None:
+    for name in ("30music", "beauty", "toys"):
+        rarest, *others = (slices_of(name)[f"frequency {i}/3"] for i in (1, 2, 3))
+        assert all(rarest["low"] > other["high"] for other in others)
+    retail = slices_of("online_retail")
+    assert retail["frequency 1/3"]["high"] < 0
+    check(statement(r"frequent ones gain most \((\S+) %\)"), 100 * retail["frequency 3/3"]["gain"])
+    ends = ("uniformity 1/5", "uniformity 5/5")
+    told = statement(r"irregular fifth (\S+ and \S+) %; in NDCG")
+    check(told, *(100 * slices_of("30music")[part]["gain"] for part in ends))
+    told = statement(r"the reverse on Online Retail \((\S+ and \S+) %\)")
+    check(told, *(100 * retail[part]["gain"] for part in ends))
+    assert retail[ends[0]]["low"] > retail[ends[1]]["high"]
+    for name in ("beauty", "toys", "movielens"):
+        first, last = (slices_of(name)[part] for part in ends)
+        assert first["low"] < last["high"] and last["low"] < first["high"]
 
 
 COLD = {
