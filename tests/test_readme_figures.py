@@ -182,7 +182,7 @@ def by_set(text: str) -> dict[str, list[str]]:
 
 
 def test_unirec_pooled() -> None:
-    assert not AS_SEARCHED["missing"]
+    assert all("_longer/" in name for name in AS_SEARCHED["missing"])
     pooled = AS_SEARCHED["pooled"]["unirec_searched"]
     assert set(pooled["sets"]) == set(SETS.values())
     check(statement(r"Pooled over the five (\S+ % \[.*?\])"), *percent(pooled))
@@ -255,6 +255,12 @@ def slices_of(name: str) -> dict[str, dict[str, Any]]:
     [row] = [r for r in AS_SEARCHED["by_set"]["unirec_searched"] if r["set"] == name]
     found: dict[str, dict[str, Any]] = row["slices"]
     return found
+
+
+def test_what_twice_the_epochs_are_worth() -> None:
+    told = statement(r"with 60 it has (\S+ on Toys instead of \S+) ")
+    check(told, *(of_one_seed("toys", model) for model in ("sasrec_longer", "sasrec")))
+    check(statement(r"UniRec has (\S+) with its 30"), of_one_seed("toys", "unirec_searched"))
 
 
 def test_of_whom_the_models_know_more() -> None:
