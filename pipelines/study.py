@@ -22,167 +22,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipelines.evaluate import finished_report, report_key
+from pipelines.evaluate import finished_report
 from pipelines.ray_session import ray_session
-from pipelines.report_parts import write_rows
-from pipelines.run_keys import run_key
 from pipelines.runs import tested_run
 from pipelines.stages import plan, run_steps
-from recsys.config import (
-    ExperimentConfig,
-    PublishConfig,
-    StudyConfig,
-    TrackingConfig,
-    load_config,
-)
-from recsys.errors import ArtifactError, ConfigError
-from recsys.manifest import file_hash, read_manifest, written_aside
+from pipelines.study_cells import Cell, Study, is_done, keys_of, write_json
+from pipelines.study_summary import write_summary
+from recsys.config import StudyConfig
+from recsys.errors import ConfigError
+from recsys.manifest import file_hash, read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from recsys.evaluation.study import Scored
 
 STAGES: Final = ("prepare", "features", "train", "evaluate")
-CELLS, SUMMARY, PAGE, RUNS = "cells", "summary.json", "study.html", "runs"
 SHOWN: Final = ("hr", "ndcg", "mrr")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is trained and evaluated at once."""
-
-    set: str
-    model: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """How it is called, and its file."""
-        return f"{self.set}/{self.model}/{self.seed}"
-
-
-@dataclass(frozen=True)
-class Study:
-    """A configured study and the experiments that it is made of."""
-
-    config: StudyConfig
-
-    @property
-    def directory(self) -> Path:
-        """Where everything of it is written."""
-        return self.config.output / self.config.name
-
-    @cached_property
-    def experiments(self) -> dict[str, ExperimentConfig]:
-        """The sets' experiments.
-
-        Raises:
-            ConfigError: one lacks the baseline, has several folds, or a model is in none of them.
-        """
-        found = {name: load_config(path) for name, path in self.config.sets.items()}
-        for name, experiment in found.items():
-            path = self.config.sets[name]
-            if self.config.baseline not in experiment.models:
-                raise ConfigError(
-                    f"sets.{name}: {path} has no model {self.config.baseline}, which is the baseline; "
-                    f"its models are {', '.join(experiment.models)}"
-                )
-            if experiment.split.kind == "rolling":
-                raise ConfigError(
-                    f"sets.{name}: {path} has a rolling split, but a study compares the targets of one "
-                    "split; use another kind"
-                )
-            if self.config.k not in experiment.evaluation.ks:
-                raise ConfigError(
-                    f"sets.{name}: {path} does not measure at k = {self.config.k}; add it to its "
-                    "evaluation.ks"
-                )
-        for model in (*self.config.models, *self.config.once):
-            if not any(model in experiment.models for experiment in found.values()):
-                raise ConfigError(f"model {model} is in none of the experiments of the sets")
-        return found
-
-    def asked(self) -> list[Cell]:
-        """Return what is compared, in the order in which it is worth having.
-
-        Of each seed the first two models on all sets, then the other ones; after the first seed's the
-        models without chance and the ablations.
-        """
-        names, first = self.config, self.config.seeds[0]
-        ordered: list[Cell] = []
-        for seed in names.seeds:
-            for some in (names.models[:2], names.models[2:]):
-                ordered += [Cell(s, m, seed) for s in self.experiments for m in some]
-            if seed == first:
-                ordered += [Cell(s, m, seed) for s in self.experiments for m in names.once]
-                ordered += [Cell(s, m, seed) for s in names.ablations for m in self.ablated(s)]
-        return [cell for cell in ordered if cell.model in self.experiments[cell.set].models]
-
-    def cells(self) -> list[Cell]:
-        """Return what is trained, in that order."""
-        return list(dict.fromkeys(self.trained(cell) for cell in self.asked()))
-
-    def trained(self, cell: Cell) -> Cell:
-        """Return the cell that is trained for one: its set's first model with the same settings."""
-        models = self.experiments[cell.set].models
-        first = next(name for name in models if models[name] == models[cell.model])
-        return replace(cell, model=first)
-
-    def same(self) -> dict[str, str]:
-        """Return whose run it is, set/model by set/model, for the models that have no run of their own."""
-        pairs = ((cell, self.trained(cell)) for cell in self.asked())
-        return {
-            f"{cell.set}/{cell.model}": f"{trained.set}/{trained.model}"
-            for cell, trained in pairs
-            if cell != trained
-        }
-
-    def ablated(self, name: str) -> list[str]:
-        """Return the models of a set's experiment that lack a part, or have one more."""
-        others = (*self.config.models, *self.config.once)
-        return [model for model in self.experiments[name].models if model not in others]
-
-    def experiment(self, cell: Cell) -> ExperimentConfig:
-        """Return a cell's experiment: one model of its set's."""
-        whole = self.experiments[cell.set]
-        return whole.model_copy(
-            update={
-                "name": cell.set,
-                "seed": cell.seed,
-                "data_seed": whole.drawn_by,  # all seeds have the same targets, so they can be paired
-                "output": self.directory / RUNS,
-                "models": {cell.model: whole.models[cell.model]},
-                "evaluation": whole.evaluation.model_copy(
-                    update={"baseline": None, "splits": ["test"]}
-                ),
-                "publish": PublishConfig(model=cell.model),  # so validation need not choose one
-                "tracking": TrackingConfig(enabled=False),
-                "order_test": None,
-                "tune": None,
-            }
-        )
-
-    def file(self, cell: Cell) -> Path:
-        """Return where a cell's figures are."""
-        return self.directory / CELLS / f"{cell.name}.json"
-
-    def rows(self, cell: Cell) -> Path:
-        """Return where a cell's targets are."""
-        return self.file(cell).with_suffix(".parquet")
-
-    def done(self) -> list[Cell]:
-        """Return the trained cells whose figures are those of the configuration, in their order."""
-        return [cell for cell in self.cells() if is_done(self, cell)]
 
 
 def run_study(
@@ -264,29 +126,6 @@ def _check_asked(what: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
         )
 
 
-def is_done(study: Study, cell: Cell) -> bool:
-    """Tell whether a cell's figures are of the prepared data and the settings as they are."""
-    file, rows = study.file(cell), study.rows(cell)
-    if not (file.is_file() and rows.is_file()):
-        return False
-    figures = json.loads(file.read_text(encoding="utf-8"))
-    try:
-        current = figures["keys"] == _keys(study, cell)
-    except ArtifactError:  # the set is not prepared
-        return False
-    return bool(current and figures["rows"] == file_hash(rows))
-
-
-def _keys(study: Study, cell: Cell) -> dict[str, Any]:
-    """Return what a cell's figures are of; `ArtifactError` if the set's data are not prepared."""
-    config = study.experiment(cell)
-    return {
-        "k": study.config.k,
-        "run": run_key(config, cell.model, refit=config.refit),
-        "report": report_key(config),
-    }
-
-
 def run_cell(study: Study, cell: Cell, console: Console) -> None:
     """Run one cell's stages, those that are up to date excepted, and store its figures."""
     config = study.experiment(cell)
@@ -309,69 +148,11 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
         },
         "users": rows[0]["users"],
         "training": read_manifest(first)["metrics"],
-        "keys": _keys(study, cell),
+        "keys": keys_of(study, cell),
         "rows": file_hash(study.rows(cell)),
         "seconds": round(time.monotonic() - began, 1),
     }
-    _write(study.file(cell), figures)
-
-
-def _write(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as aside:
-        write_rows(aside, content)
-
-
-def write_summary(study: Study) -> dict[str, Any]:
-    """Make `summary.json` and the page of all cells that are done; return the summary."""
-    from recsys.evaluation.study import Scored, compare_with, over_seeds
-    from recsys.evaluation.study_page import write_study_page
-
-    config = study.config
-    cells: dict[tuple[str, str], dict[int, Cell]] = defaultdict(dict)
-    found = {cell: Scored.load(study.rows(cell)) for cell in study.done()}
-    for cell in study.asked():
-        if (trained := study.trained(cell)) in found:
-            cells[cell.set, cell.model][cell.seed] = trained
-    if not config.slices:
-        found = {cell: one.whole() for cell, one in found.items()}
-    means = []
-    for (name, model), by_seed in cells.items():
-        known = {seed: _means_of(study.file(cell)) for seed, cell in by_seed.items()}
-        means.append({"set": name, "model": model, **over_seeds(known)})
-    by_set, pooled = {}, {}
-    for model in dict.fromkeys(model for _, model in cells if model != config.baseline):
-        pairs, seeds = {}, {}
-        for name in study.experiments:
-            mine, base = cells.get((name, model), {}), cells.get((name, config.baseline), {})
-            if both := sorted(mine.keys() & base.keys()):
-                pairs[name] = [(found[mine[s]], found[base[s]]) for s in both]
-                seeds[name] = both
-        if pairs:
-            rows, pooled[model] = compare_with(pairs)
-            by_set[model] = [{**row, "seeds": seeds[row["set"]]} for row in rows]
-    summary: dict[str, Any] = {
-        "name": config.name,
-        "baseline": config.baseline,
-        "metric": f"NDCG@{config.k}",
-        "sets": list(config.sets),
-        "over_seeds": means,
-        "by_set": by_set,
-        "pooled": pooled,
-        "same": study.same(),
-        "missing": [cell.name for cell in study.asked() if study.trained(cell) not in found],
-    }
-    _write(study.directory / SUMMARY, summary)
-    write_study_page(study.directory / PAGE, summary)
-    return summary
-
-
-def _means_of(file: Path) -> dict[str, float]:
-    cell = json.loads(file.read_text(encoding="utf-8"))
-    seconds = cell["training"].get("train_seconds")
-    found = {name: values[0] for name, values in cell["metrics"].items()}
-    return found if seconds is None else {**found, "train_seconds": seconds}
+    write_json(study.file(cell), figures)
 
 
 def _scored(study: Study, cell: Cell) -> Scored:
@@ -388,30 +169,3 @@ def _scored(study: Study, cell: Cell) -> Scored:
     counts = TrainingData(run.store, run.split.train_end).item_counts()
     slices = slices_of(found, run.store, run.split.test.start, counts)
     return Scored(found.index, found.user, values, slices)
-
-
-def study_table(summary: dict[str, Any]) -> Table:
-    """Return every comparison with the baseline, and the pooled one of each model."""
-    from rich.table import Table
-
-    from recsys.evaluation.names import p_text
-
-    title = f"{summary['metric']} against {summary['baseline']}, by user (with 95 % intervals)"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("model", "set", "model's", "baseline's", "gain", "p", "p, Holm", "seeds"):
-        table.add_column(heading, no_wrap=True)
-    for model, rows in summary["by_set"].items():
-        for row in rows:
-            values = (f"{row[name]:.4f}" for name in ("value", "baseline"))
-            p = (p_text(row[name]) for name in ("p", "p_holm"))
-            seeds = ", ".join(map(str, row["seeds"]))
-            table.add_row(model, row["set"], *values, _gain(row), *p, seeds)
-        pooled = summary["pooled"][model]
-        table.add_row(model, f"all {len(pooled['sets'])}", "", "", _gain(pooled), "", "", "")
-    return table
-
-
-def _gain(row: dict[str, Any]) -> str:
-    if row["gain"] is None:
-        return "the baseline is 0"
-    return f"{row['gain']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"

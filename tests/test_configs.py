@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from pipelines.stages import run_experiment
-from pipelines.study import Study
+from pipelines.study_cells import Study
 from recsys.bundle import load_bundle
 from recsys.config import (
     ExperimentConfig,

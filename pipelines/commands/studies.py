@@ -55,7 +55,8 @@ def study(
 
     Models of a set that have equal settings are trained once.
     """
-    from pipelines.study import PAGE, SUMMARY, run_study, study_table
+    from pipelines.study import run_study
+    from pipelines.study_summary import PAGE, SUMMARY, study_table
     from recsys.config import load_study_config
 
     if not all(seed.isdecimal() for seed in split_ids(seeds)):

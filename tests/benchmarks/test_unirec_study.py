@@ -12,7 +12,7 @@ import pytest
 import unirec_study
 import yaml
 
-from pipelines.study import SUMMARY
+from pipelines.study_summary import SUMMARY
 
 
 @pytest.mark.ray

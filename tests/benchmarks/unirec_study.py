@@ -22,7 +22,9 @@ from typing import Any
 from environments import machine, now
 from rich.console import Console
 
-from pipelines.study import SUMMARY, Cell, Study, is_done, run_study
+from pipelines.study import run_study
+from pipelines.study_cells import Cell, Study, is_done
+from pipelines.study_summary import SUMMARY
 from recsys.config import load_study_config
 
 ROOT = Path(__file__).parents[2]

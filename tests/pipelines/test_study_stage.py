@@ -14,7 +14,9 @@ import yaml
 from rich.console import Console
 
 from pipelines import cli
-from pipelines.study import PAGE, SUMMARY, Cell, Study, run_study, study_table
+from pipelines.study import run_study
+from pipelines.study_cells import Cell, Study
+from pipelines.study_summary import PAGE, SUMMARY, study_table
 from recsys.config import StudyConfig, load_study_config, parse_study_config
 from recsys.errors import ConfigError
 
