@@ -74,10 +74,12 @@ def prepare(config: ExperimentConfig) -> Path:
         "seed": config.drawn_by,
     }
     # What the files hold counts, not where they lie: the same data have the same key on another machine.
+    # The separator counts where it is set, so that what was prepared before there was one stays.
+    apart = {"events", "items"} | ({"separator"} if data.separator == "," else set())
     key = stable_hash(
         {
             **settings,
-            "data": data.model_dump(mode="json", exclude={"events", "items"}),
+            "data": data.model_dump(mode="json", exclude=apart),
             "events": [inputs[str(path)]["sha256"] for path in events],
             "items": [inputs[str(path)]["sha256"] for path in items],
             "version": STAGE_VERSION,

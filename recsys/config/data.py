@@ -16,6 +16,9 @@ def _text_of_date(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.date) else value
 
 
+SEPARATOR = r"""^[ -!#-/:-@\[-`{-~\t]$"""
+"""What may stand between the fields of CSV: one ASCII character but letters, digits and the quote."""
+
 Moment = Annotated[str | float | None, BeforeValidator(_text_of_date)]
 """A point in time: ISO text, or a number in the file's own unit."""
 
@@ -74,6 +77,8 @@ class DataConfig(Section):
     kind: Kind = "users"
     clock: Clock = "absolute"
     target: TargetKind = "next_event"
+    separator: str = Field(",", pattern=SEPARATOR)
+    """The one character between the fields of CSV files, events and items: `;`, `|`, ... TSV has tabs."""
     time_unit: Literal["s", "ms", "us", "ns", "text"] = "s"
     """Unit of numbers; text such as 2014-06-30 10:00 (ISO 8601) needs none. `text`: never read numbers."""
     time_format: str | None = None

@@ -63,18 +63,13 @@ def read_header(path: Path, form: Format) -> list[str]:
         raise DataError(
             f"{path}, line 1: {_bad_byte(line, error)}; the header must be UTF-8"
         ) from error
-    names = next(csv.reader([text], delimiter=delimiter(form), quoting=_quoting(form)), [])
+    names = next(csv.reader([text], delimiter=form.delimiter, quoting=_quoting(form)), [])
     if not names:
         raise DataError(f"{path} is empty; expected a header line with the column names")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{path}: the header repeats {', '.join(repeated)}; rename one of them")
     return names
-
-
-def delimiter(form: Format) -> str:
-    """Return the character between fields."""
-    return "\t" if form.kind == "tsv" else ","
 
 
 def read_blocks(path: Path, form: Format, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -39,13 +40,21 @@ _SOUGHT = {
 }
 
 
-UNSEPARATED = "That is one column: fields are separated by commas in .csv, by tabs in .tsv."
-"""What to say of a header that was not cut into names."""
+def other_separator(available: Sequence[str]) -> str | None:
+    """Return the sign that seems to separate the names of a header that was read as one column's name."""
+    if len(available) != 1:
+        return None
+    sign = max(";|\t,", key=available[0].count)
+    return sign if sign in available[0] else None
 
 
-def is_unseparated(available: Sequence[str]) -> bool:
-    """Tell whether the only column's name looks like several with another separator."""
-    return len(available) == 1 and any(sign in available[0] for sign in ";|\t,")
+def told_separator(sign: str) -> str:
+    """Return what to say of a header whose names `other_separator` found to be separated by `sign`."""
+    return (
+        f"That is one column: its fields seem to be separated by {sign!r}. Of .csv files the setting "
+        f"data.separator says by what (here: separator: {json.dumps(sign)}); .tsv files have tabs, name "
+        "others .csv."
+    )
 
 
 def event_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[str, str]:
@@ -133,8 +142,8 @@ def _missing(
         f"{file} has no column {theirs!r}" + (f" (our {ours})" if ours != theirs else ""),
         f"  It has: {', '.join(available) or 'no columns'}.",
     ]
-    if is_unseparated(available):
-        lines.append(f"  {UNSEPARATED}")
+    if sign := other_separator(available):
+        lines.append(f"  {told_separator(sign)}")
     elif likely is not None:
         lines.append(f"  The nearest is {likely!r}; if that is it, set {key}.{ours}={likely}")
     if ours == TIMESTAMP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from recsys.data.blocks import read_blocks
-from recsys.data.columns import UNSEPARATED, guess, is_unseparated, mapping_lines
+from recsys.data.blocks import read_blocks, read_header
+from recsys.data.columns import guess, mapping_lines, other_separator, told_separator
 from recsys.data.formats import Format, find_files, format_of
 from recsys.data.pieces import row_group_sizes
 from recsys.data.problems import BadRow
@@ -86,6 +87,7 @@ def _describe_file(path: Path) -> FileSummary:
     broken: list[str] = []
     first: BadRow | None = None
     try:
+        form = _separated(path, form)
         if form.is_text:  # a header without rows is worth telling
             tallies = {name: ColumnTally(name) for name in text_columns(path, form)}
         for frame, bad, count in _frames(path, form):
@@ -105,8 +107,16 @@ def _describe_file(path: Path) -> FileSummary:
     summary = FileSummary(str(path), str(form), size, rows, columns, (), "")
     nothing = [f"{path}: the file has no rows"] if not rows and not broken else []
     problems = (*broken, *nothing, *_problems(summary))
-    usable = rows and not is_unseparated([column.name for column in columns])
-    return replace(summary, problems=problems, yaml=_yaml(summary) if usable else "")
+    usable = rows and not other_separator([column.name for column in columns])
+    return replace(summary, problems=problems, yaml=_yaml(summary, form) if usable else "")
+
+
+def _separated(path: Path, form: Format) -> Format:
+    """Return the format of a CSV file with the separator that cuts its header into names."""
+    if form.kind != "csv" or (sign := other_separator(read_header(path, form))) is None:
+        return form
+    other = replace(form, separator=sign)
+    return other if len(read_header(path, other)) > 1 else form
 
 
 def _frames(path: Path, form: Format) -> Iterator[tuple[pl.DataFrame, BadRow | None, int]]:
@@ -150,8 +160,8 @@ def _may_be(column: ColumnSummary, ours: str) -> bool:
 
 def _problems(file: FileSummary) -> list[str]:
     out = []
-    if is_unseparated([column.name for column in file.columns]):
-        out.append(UNSEPARATED)
+    if sign := other_separator([column.name for column in file.columns]):
+        out.append(told_separator(sign))
     for ours in (USER, ITEM, TIMESTAMP):
         column = file.role(ours)
         if column is None:
@@ -187,17 +197,18 @@ def _problems(file: FileSummary) -> list[str]:
     return out
 
 
-def _yaml(file: FileSummary) -> str:
-    """Return the `data:` section: files, columns, clock and unit."""
+def _yaml(file: FileSummary, form: Format) -> str:
+    """Return the `data:` section: files, separator, columns, clock and unit."""
     user, item, moment = (file.role(ours) for ours in (USER, ITEM, TIMESTAMP))
     roles = {c.role: c.name for c in (user, item, moment) if c is not None and c.role is not None}
     path = mapping_lines({"events": file.path})[1:-1].removeprefix("events: ")
+    separator = "" if form.separator == "," else f"  separator: {json.dumps(form.separator)}\n"
     if user is None and moment is None and item is not None:
-        return f"data:\n  items: [{path}]\n  item_columns: {mapping_lines({ITEM: item.name})}"
+        return f"data:\n  items: [{path}]\n{separator}  item_columns: {mapping_lines({ITEM: item.name})}"
     clock = "none" if moment is None else "absolute" if moment.seconds is not None else "relative"
     unit = "s" if moment is None or moment.unit is None else moment.unit
     return (
-        f"data:\n  events: [{path}]\n  columns: {mapping_lines(roles)}\n  clock: {clock}\n"
+        f"data:\n  events: [{path}]\n{separator}  columns: {mapping_lines(roles)}\n  clock: {clock}\n"
         f"  time_unit: {unit}"
     )
 

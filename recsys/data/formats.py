@@ -28,29 +28,35 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class Format:
-    """A file format; `str()` gives `csv`, `csv.gz`, ... and `Format.parse` reads it back."""
+    """A file format; `str()` gives `csv`, `csv.gz`, `csv separated by ';'`, ...
+
+    Attributes: separator: the character between the fields of CSV.
+    """
 
     kind: Kind
     gzipped: bool = False
+    separator: str = ","
 
     def __str__(self) -> str:
-        return f"{self.kind}.gz" if self.gzipped else self.kind
-
-    @classmethod
-    def parse(cls, text: str) -> Format:
-        """Return the format that `str()` named."""
-        return format_of(Path(f"x.{text}"))
+        name = f"{self.kind}.gz" if self.gzipped else self.kind
+        return name if self.separator == "," else f"{name} separated by {self.separator!r}"
 
     @property
     def is_text(self) -> bool:
         """Tell whether records are lines of text."""
         return self.kind != "parquet"
 
+    @property
+    def delimiter(self) -> str:
+        """Return the character between fields of CSV and TSV."""
+        return "\t" if self.kind == "tsv" else self.separator
 
-def format_of(path: Path) -> Format:
+
+def format_of(path: Path, separator: str = ",") -> Format:
     """Return the format a file's suffix says; `DataError` lists the allowed suffixes otherwise.
 
-    The content is not sniffed: a wrong guess would show as odd columns much later.
+    `separator` is that of CSV. The content is not sniffed: a wrong guess would show as odd columns
+    much later.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     gzipped = bool(suffixes) and suffixes[-1] == ".gz"
@@ -61,7 +67,7 @@ def format_of(path: Path) -> Format:
             f"{path}: the suffix does not tell a format that can be read. Allowed: {ALLOWED}. "
             "Rename or convert the file, or use a preset (`recsys data list`) that knows it."
         )
-    return Format(kind, gzipped)
+    return Format(kind, gzipped, separator if kind == "csv" else ",")
 
 
 def find_files(patterns: Sequence[str], key: str) -> list[Path]:

@@ -48,7 +48,7 @@ def check_heads(data: DataConfig) -> list[str]:
             f"{'has' if empty == 1 else 'have'} no rows"
         )
     for path in find_files(data.items, "data.items") if data.items else []:
-        item_columns(data, _names(path), str(path))
+        item_columns(data, _names(path, data.separator), str(path))
     return columns
 
 
@@ -72,8 +72,8 @@ def _refuse_if_all_break(report: ProblemReport) -> None:
             )
 
 
-def _names(path: Path) -> list[str]:
-    form = format_of(path)
+def _names(path: Path, separator: str) -> list[str]:
+    form = format_of(path, separator)
     if form.is_text:
         return text_columns(path, form)
     try:

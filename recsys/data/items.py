@@ -50,7 +50,7 @@ def read_items(data: DataConfig) -> tuple[pl.DataFrame | None, ProblemReport]:
 
 def _read_file(path: Path, data: DataConfig) -> Iterator[tuple[pl.DataFrame, ProblemReport]]:
     """Yield `(items with row, report)` of a file: Parquet whole, text block by block."""
-    form = format_of(path)
+    form = format_of(path, data.separator)
     if not form.is_text:
         frame = _read_parquet(path)
         yield _clean(frame.with_row_index(ROW), frame.columns, path, data)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.config import DataConfig
-from recsys.data.formats import find_files, format_of
+from recsys.data.formats import Format, find_files, format_of
 from recsys.errors import ConfigError, DataError
 
 ROW_BITS = 40
@@ -25,14 +25,14 @@ class Piece:
 
     Attributes:
         path: the file.
-        format: `parquet`, `csv`, `tsv`, `jsonl`, or a text format with `.gz`.
+        format: what its suffix says, and the separator of CSV.
         first_row: 0-based row of the file where the piece begins.
         n_rows: rows in the piece, or None for a whole text file (not counted yet).
         index: place in the input order.
     """
 
     path: str
-    format: str
+    format: Format
     first_row: int
     n_rows: int | None
     index: int
@@ -59,10 +59,10 @@ def plan_pieces(data: DataConfig, rows_per_piece: int = 2_000_000) -> list[Piece
         raise ValueError(f"rows_per_piece must be at least 1, got {rows_per_piece}")
     pieces: list[Piece] = []
     for path in find_files(data.events, "data.events"):
-        kind = str(format_of(path))
-        spans = _parquet_spans(path, rows_per_piece) if kind == "parquet" else [(0, None)]
+        form = format_of(path, data.separator)
+        spans = [(0, None)] if form.is_text else _parquet_spans(path, rows_per_piece)
         for first, n_rows in spans:
-            pieces.append(Piece(str(path), kind, first, n_rows, len(pieces)))
+            pieces.append(Piece(str(path), form, first, n_rows, len(pieces)))
     return pieces
 
 

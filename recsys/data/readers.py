@@ -74,7 +74,7 @@ def iter_piece(
     At least one batch is yielded, so that the columns of an empty file are known.
     """
     check_config(data)
-    path, form = Path(piece.path), Format.parse(piece.format)
+    path, form = Path(piece.path), piece.format
     raw = _text_events(path, form, data, block_bytes) if form.is_text else _parquet(piece, data)
     for frame, undecoded in raw:
         events, report = clean_events(frame, data, piece.path)

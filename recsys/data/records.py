@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from recsys.config import DataConfig
-from recsys.data.blocks import Block, delimiter, read_blocks, read_header
+from recsys.data.blocks import Block, read_blocks, read_header
 from recsys.data.formats import Format
 from recsys.data.problems import Finding, ProblemReport
 from recsys.errors import DataError
@@ -71,8 +71,8 @@ def _parse(
     # Plain names stand in for the header, so that a short first record is read like any other.
     places = {name: f"c{i}" for i, name in enumerate(names)}
     frame = pl.read_csv(
-        io.BytesIO(delimiter(form).join(places.values()).encode() + b"\n" + data),
-        separator=delimiter(form),
+        io.BytesIO(form.delimiter.join(places.values()).encode() + b"\n" + data),
+        separator=form.delimiter,
         quote_char='"' if form.kind == "csv" else None,
         infer_schema=False,
     )
@@ -101,7 +101,7 @@ def _malformed(block: Block, path: Path, form: Format, error: object) -> str:
         reason = "".join(f"\n  {line}" for line in found) + "\n "
     return (
         f"{path}: lines {block.first_line} to {last} are not well-formed {form.kind}: {reason}. "
-        "No record may have more fields than the header; in CSV a field with a comma, a quote or "
+        "No record may have more fields than the header; in CSV a field with a separator, a quote or "
         'a line end is put in quotes and its own quotes are doubled ("")'
     )
 
@@ -113,16 +113,16 @@ def _bad_records(block: Block, path: Path, form: Format) -> list[str]:
     width = len(read_header(path, form))
     text = io.StringIO(block.data.decode("utf-8", "replace"), newline="")
     if form.kind == "csv":
-        reader = csv.reader(text, delimiter=delimiter(form), strict=True)
+        reader = csv.reader(text, delimiter=form.delimiter, strict=True)
     else:
-        reader = csv.reader(text, delimiter=delimiter(form), quoting=csv.QUOTE_NONE)
+        reader = csv.reader(text, delimiter=form.delimiter, quoting=csv.QUOTE_NONE)
     found: list[str] = []
     begin = 0
     try:
         for record in reader:
             line, begin = block.first_line + begin, reader.line_num
             if len(record) > width:
-                shown = delimiter(form).join(record)[:SHOWN]
+                shown = form.delimiter.join(record)[:SHOWN]
                 found.append(f"line {line}: {len(record)} fields instead of {width}: {shown!r}")
             if len(found) == MOST:
                 break

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import chunks
+from recsys.data.formats import Format
 from recsys.data.pieces import Piece
 from recsys.data.problems import ProblemReport
 
@@ -93,7 +94,7 @@ def test_chunks_become_dense_in_the_order_of_the_input(
 
 
 def test_events_of_unknown_items_are_counted_and_shown(two_chunks: list[Path]) -> None:
-    piece = Piece("log.csv", "csv", 0, None, 0)
+    piece = Piece("log.csv", Format("csv"), 0, None, 0)
     catalogue = catalogue_of(two_chunks, keep_unknown=False)
     first = chunks.unknown_items(two_chunks[0], catalogue, "drop", [piece])
     assert first == ProblemReport()

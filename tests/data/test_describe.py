@@ -154,9 +154,21 @@ def test_one_bad_offset_leaves_a_relative_clock(tmp_path: Path) -> None:
 
 
 def test_another_separator_is_told_and_nothing_suggested(tmp_path: Path) -> None:
-    file = describe_text(tmp_path / "e.csv", "user_id;item_id\na;b\n")
-    assert any("fields are separated by commas in .csv" in told for told in file.problems)
+    file = describe_text(tmp_path / "e.tsv", "user_id;item_id\na;b\n")
+    assert any("seem to be separated by ';'" in told for told in file.problems)
     assert file.yaml == ""
+    file = describe_text(tmp_path / "e.csv", '"user;id"\na\n')  # one name, in quotes
+    assert [column.name for column in file.columns] == ["user;id"] and file.yaml == ""
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_another_separator_of_csv_is_found_and_suggested(tmp_path: Path, sign: str) -> None:
+    text = f"customer{sign}sku{sign}day\na{sign}x{sign}2024-01-01\n"
+    file = describe_text(tmp_path / "e.csv", text)
+    assert file.format == f"csv separated by {sign!r}" and not file.problems
+    data = DataConfig(**yaml.safe_load(file.yaml)["data"])
+    assert data.separator == sign
+    assert read_events(data)[0].select("user_id", "item_id").rows() == [("a", "x")]
 
 
 def test_a_file_that_breaks_off_is_described_up_to_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from recsys.config import ProblemRules
+from recsys.data.formats import Format
 from recsys.data.pieces import Piece
 from recsys.data.problems import (
     RULES,
@@ -18,7 +19,10 @@ from recsys.data.problems import (
 from recsys.data.readers import ROW_BITS
 from recsys.errors import DataError
 
-PIECES = [Piece("a.parquet", "parquet", 0, 2, 0), Piece("a.parquet", "parquet", 2, 2, 1)]
+PIECES = [
+    Piece("a.parquet", Format("parquet"), 0, 2, 0),
+    Piece("a.parquet", Format("parquet"), 2, 2, 1),
+]
 
 
 def finding(count: int, choice: str = "fail", file: str = "a.csv") -> Finding:
@@ -84,7 +88,10 @@ def test_rows_are_named_by_the_file_and_row_of_their_piece() -> None:
         BadRow("a.parquet", 4, {"user_id": 2, "item_id": 9}),
     )
     many = pl.DataFrame({"row": range(SHOWN + 2)})
-    assert len(locate_rows(many, many["row"] >= 0, [Piece("b.csv", "csv", 0, None, 0)])) == SHOWN
+    assert (
+        len(locate_rows(many, many["row"] >= 0, [Piece("b.csv", Format("csv"), 0, None, 0)]))
+        == SHOWN
+    )
 
 
 def test_a_rule_that_may_be_kept_offers_it() -> None:

@@ -235,8 +235,47 @@ def test_short_records_lack_their_last_fields_wherever_they_stand(tmp_path: Path
 
 
 def test_another_separator_is_pointed_at(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"That is one column: fields are separated by commas"):
-        read_events(config(write(tmp_path / "e.csv", "user_id;item_id;timestamp\na;b;1\n")))
+    path = write(tmp_path / "e.csv", "user_id;item_id;timestamp\na;b;1\n")
+    with pytest.raises(DataError, match=r"fields seem to be separated by ';'.*separator: \";\""):
+        read_events(config(path))
+    with pytest.raises(DataError, match=r"separated by '\\t'.*separator: \"\\t\""):
+        read_events(config(write(tmp_path / "f.csv", "user_id\titem_id\ttimestamp\na\tb\t1\n")))
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t", ":", " "])
+def test_csv_may_have_another_separator(tmp_path: Path, separator: str) -> None:
+    """Quotes, commas and short records as with commas; TSV keeps its tabs beside it."""
+    rows = [
+        ["user_id", "item_id", "timestamp"],
+        ["a,b", f'"x{separator}""y"', "1"],
+        ["c", "d", "2"],
+    ]
+    text = "".join(separator.join(row) + "\n" for row in rows)
+    write(tmp_path / "e.csv", text + separator.join(["e", "f"]) + "\n")
+    write(tmp_path / "g.tsv", "user_id\titem_id\ttimestamp\nu;|: \tv\t3\n")
+    data = DataConfig(
+        events=[str(tmp_path / "e.csv"), str(tmp_path / "g.tsv")],
+        items=[
+            str(write(tmp_path / "i.csv", f'item_id{separator}title\nd{separator}"one, two"\n'))
+        ],
+        separator=separator,
+        on_problem={"bad_times": "drop"},
+    )
+    events, report = read_events(data)
+    assert events.select("user_id", "item_id", "timestamp").rows() == [
+        ("a,b", f'x{separator}"y', 1),
+        ("c", "d", 2),
+        ("u;|: ", "v", 3),
+    ]
+    assert report.findings["bad_times"].count == 1
+    items, _ = read_items(data)
+    assert items is not None and items.rows() == [("d", "one, two")]
+
+
+@pytest.mark.parametrize("separator", ["", ";;", '"', "\n", "a", "7", "é"])
+def test_no_other_sign_separates(separator: str) -> None:
+    with pytest.raises(ValueError, match="separator"):
+        DataConfig(separator=separator)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -343,7 +382,8 @@ def test_files_are_ordered_by_pattern_then_name_and_counted_once(tmp_path: Path)
 
 def test_formats_are_told_by_suffix_or_refused() -> None:
     assert str(format_of(Path("a.b.JSON.gz"))) == "jsonl.gz"
-    assert Format.parse("tsv.gz") == Format("tsv", gzipped=True)
+    assert format_of(Path("a.tsv.gz"), ";") == Format("tsv", gzipped=True)
+    assert str(format_of(Path("a.csv.gz"), ";")) == "csv.gz separated by ';'"
     for name in ("a.xlsx", "a", "a.parquet.gz", "a.gz", ".csv.zip"):
         with pytest.raises(DataError, match="suffix does not tell"):
             format_of(Path(name))
