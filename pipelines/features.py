@@ -83,8 +83,7 @@ def build_features(config: ExperimentConfig) -> Path:
     """Return the finished `features/` directory, made anew unless it is current."""
     prepared = config.workspace / prepare.DIRECTORY
     source = read_manifest(prepared)
-    key = stable_hash({"prepared": source["key"], "version": STAGE_VERSION})
-    directory = config.workspace / DIRECTORY
+    key, directory = features_key(config), config.workspace / DIRECTORY
     if is_current(directory, key):
         return directory
     with stage_directory(directory, key) as (work, manifest):
@@ -98,6 +97,12 @@ def build_features(config: ExperimentConfig) -> Path:
         told = {name: report.to_dict() for name, report in reports.items()}
         manifest.update(inputs={"prepared": source["key"]}, rows=rows, clock=told)
     return directory
+
+
+def features_key(config: ExperimentConfig) -> str:
+    """Return the hash of everything that makes the features; needs the stage before."""
+    source = read_manifest(config.workspace / prepare.DIRECTORY)
+    return stable_hash({"prepared": source["key"], "version": STAGE_VERSION})
 
 
 class _Building:

@@ -63,40 +63,64 @@ def prepare(config: ExperimentConfig) -> Path:
         ConfigError: the data and the split do not fit together.
         DataError: input breaks a rule that is set to `fail`, or nothing is left.
     """
-    data = apply_preset(config.data)
-    directory = config.workspace / DIRECTORY
-    events = find_files(data.events, "data.events")
-    items = find_files(data.items, "data.items") if data.items else []
-    inputs = fingerprints(events + items, _known_inputs(directory))
-    settings = {
-        "data": data.model_dump(mode="json"),
-        "split": config.split.model_dump(mode="json"),
-        "seed": config.drawn_by,
-    }
-    # What the files hold counts, not where they lie: the same data have the same key on another machine.
-    # The separator counts where it is set, so that what was prepared before there was one stays.
-    apart = {"events", "items"} | ({"separator"} if data.separator == "," else set())
-    key = stable_hash(
-        {
-            **settings,
-            "data": data.model_dump(mode="json", exclude=apart),
-            "events": [inputs[str(path)]["sha256"] for path in events],
-            "items": [inputs[str(path)]["sha256"] for path in items],
-            "version": STAGE_VERSION,
-        }
-    )
-    if is_current(directory, key):
+    asked, directory = _Asked.of(config), config.workspace / DIRECTORY
+    if is_current(directory, asked.key):
         return directory
-    _check(config, data)
-    with stage_directory(directory, key) as (work, manifest):
+    _check(config, asked.data)
+    with stage_directory(directory, asked.key) as (work, manifest):
         for left in work.iterdir():  # of a killed run: cheap to make again, so begin from nothing
             if left.name != ".key":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         with ray_session(config.ray):
-            summary = _Preparation(config, data, work).run()
+            summary = _Preparation(config, asked.data, work).run()
         shutil.rmtree(work / "scratch")
-        manifest.update(inputs=inputs, config=settings, seed=config.drawn_by, **summary)
+        manifest.update(inputs=asked.inputs, config=asked.settings, seed=config.drawn_by, **summary)
     return directory
+
+
+def prepared_key(config: ExperimentConfig) -> str:
+    """Return the hash of everything that makes `prepared/`: settings, and what the input files hold now.
+
+    Raises:
+        DataError: an input file is missing.
+    """
+    return _Asked.of(config).key
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be prepared: data with the preset applied, input files, settings, the hash of all."""
+
+    data: DataConfig
+    inputs: dict[str, Any]
+    settings: dict[str, Any]
+    key: str
+
+    @classmethod
+    def of(cls, config: ExperimentConfig) -> _Asked:
+        """Look at the configuration and the files."""
+        data = apply_preset(config.data)
+        events = find_files(data.events, "data.events")
+        items = find_files(data.items, "data.items") if data.items else []
+        inputs = fingerprints(events + items, _known_inputs(config.workspace / DIRECTORY))
+        settings = {
+            "data": data.model_dump(mode="json"),
+            "split": config.split.model_dump(mode="json"),
+            "seed": config.drawn_by,
+        }
+        # What the files hold counts, not where they lie: the same data have the same key on another
+        # machine. The separator counts where it is set: what was prepared before there was one stays.
+        apart = {"events", "items"} | ({"separator"} if data.separator == "," else set())
+        key = stable_hash(
+            {
+                **settings,
+                "data": data.model_dump(mode="json", exclude=apart),
+                "events": [inputs[str(path)]["sha256"] for path in events],
+                "items": [inputs[str(path)]["sha256"] for path in items],
+                "version": STAGE_VERSION,
+            }
+        )
+        return cls(data, inputs, settings, key)
 
 
 def check_inputs(config: ExperimentConfig) -> None:

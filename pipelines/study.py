@@ -32,7 +32,7 @@ from pipelines.evaluate import finished_report
 from pipelines.ray_session import ray_session
 from pipelines.runs import tested_run
 from pipelines.stages import plan, run_steps
-from pipelines.study_cells import Cell, Study, is_done, keys_of, write_json
+from pipelines.study_cells import Cell, Study, rows_of, write_json
 from pipelines.study_summary import write_summary
 from recsys.config import StudyConfig
 from recsys.errors import ConfigError
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from recsys.evaluation.study import Scored
 
-STAGES: Final = ("prepare", "features", "train", "evaluate")
+PREPARING: Final = ("prepare", "features")
+STAGES: Final = (*PREPARING, "train", "evaluate")
 SHOWN: Final = ("hr", "ndcg", "mrr")
 
 
@@ -55,6 +56,7 @@ def run_study(
     models: Sequence[str] = (),
     seeds: Sequence[int] = (),
     hours: float | None = None,
+    stored: Path | None = None,
 ) -> Path:
     """Run the cells that are asked for, and return the study's directory.
 
@@ -63,38 +65,25 @@ def run_study(
         console: told what is done.
         sets, models, seeds: only these; all where empty.
         hours: begin no cell after so many.
+        stored: a directory of cells that are kept beside the study's own, read and added to.
 
     Raises:
         ConfigError: a set, model or seed is not of the study, or no cell is of all three.
     """
-    study, began = Study(config), time.monotonic()
-    cells, compared = study.cells(), study.asked()
-    _check_asked("set", sets, [cell.set for cell in compared])
-    _check_asked("model", models, [cell.model for cell in compared])
-    _check_asked("seed", seeds, [cell.seed for cell in compared])
-    wanted = {
-        study.trained(cell)
-        for cell in compared
-        if (not sets or cell.set in sets)
-        and (not models or cell.model in models)
-        and (not seeds or cell.seed in seeds)
-    }
-    if not wanted:
-        raise ConfigError(
-            f"no cell of this study is of these sets, models and seeds together: models under once and "
-            f"the ablations have seed {config.seeds[0]} alone, and a set has only the models of its "
-            "experiment"
-        )
-    asked = [cell for cell in cells if cell in wanted]
-    for name, first in sorted(study.same().items()):
+    study, began = Study(config, stored), time.monotonic()
+    cells, wanted = study.cells(), _wanted(study, sets, models, seeds)
+    for name, first in sorted(study.aliases().items()):
         console.print(f"{name} has the settings of {first}: trained once", highlight=False)
-    for name in dict.fromkeys(cell.set for cell in asked):
+    for name in dict.fromkeys(cell.set for cell in wanted):
         console.rule(name)
-        there = [c for c in cells if c.set == name and (c in asked or study.file(c).is_file())]
+        there = [c for c in cells if c.set == name and (c in wanted or study.has_figures(c))]
         _bring_up_to_date(study, there, console)
-    todo = [cell for cell in asked if not is_done(study, cell)]
-    if len(todo) < len(asked):
-        console.print(f"{len(asked) - len(todo)} of {len(asked)} cells are up to date")
+    todo = [cell for cell in wanted if study.found(cell) is None]
+    if len(todo) < len(wanted):
+        console.print(f"{len(wanted) - len(todo)} of {len(wanted)} cells are up to date")
+    for cell in todo:
+        if (why := study.outdated(cell)) is not None:
+            console.print(f"{cell.name} has figures that do not count: {why}", highlight=False)
     with ExitStack() as stack:
         for number, cell in enumerate(todo, start=1):
             if hours is not None and time.monotonic() - began > 3600 * hours:
@@ -106,16 +95,42 @@ def run_study(
                 stack.enter_context(ray_session(study.experiment(cell).ray))
             console.rule(f"{number}/{len(todo)} {cell.name}")
             run_cell(study, cell, console)
+    for cell, file in study.done().items():
+        study.keep(cell, file)
     write_summary(study)
     return study.directory
 
 
+def _wanted(
+    study: Study, sets: Sequence[str], models: Sequence[str], seeds: Sequence[int]
+) -> list[Cell]:
+    """Return the trained cells that are asked for, by a name that is compared or its run's own."""
+    pairs = [(cell, study.trained_for(cell)) for cell in study.compared()]
+    _check_asked("set", sets, [cell.set for cell, _ in pairs])
+    _check_asked("model", models, [one.model for pair in pairs for one in pair])
+    _check_asked("seed", seeds, [cell.seed for cell, _ in pairs])
+    wanted = {
+        trained: None
+        for cell, trained in pairs
+        if (not sets or cell.set in sets)
+        and (not models or cell.model in models or trained.model in models)
+        and (not seeds or cell.seed in seeds)
+    }
+    if not wanted:
+        raise ConfigError(
+            "no cell of this study is of these sets, models and seeds together: models under once, and "
+            f"those that only against names, have seed {study.config.seeds[0]} alone, and a set has only "
+            "the models of its experiment"
+        )
+    return list(wanted)
+
+
 def _bring_up_to_date(study: Study, cells: Sequence[Cell], console: Console) -> None:
-    """Prepare the data of the cells of a set as its configuration and files are now: keys are of these."""
+    """Run the stages before training for the cells of a set; keys are of what these make."""
     whole = study.experiments[cells[0].set]
     models = {cell.model: whole.models[cell.model] for cell in cells}
     config = study.experiment(cells[0]).model_copy(update={"models": models})
-    run_steps(config, [step for stage in STAGES[:2] for step in plan(config, stage)], console)
+    run_steps(config, [step for stage in PREPARING for step in plan(config, stage)], console)
 
 
 def _check_asked(what: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
@@ -134,7 +149,7 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
     report = finished_report(config)
     rows = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     first = next(one.directory for one in done if one.step.stage == "train")
-    _scored(study, cell).save(study.rows(cell))
+    _scored(study, cell).save(rows_of(study.file(cell)))
     figures: dict[str, Any] = {
         **asdict(cell),
         "metrics": {
@@ -148,11 +163,12 @@ def run_cell(study: Study, cell: Cell, console: Console) -> None:
         },
         "users": rows[0]["users"],
         "training": read_manifest(first)["metrics"],
-        "keys": keys_of(study, cell),
-        "rows": file_hash(study.rows(cell)),
+        "keys": study.keys(cell),
+        "rows": file_hash(rows_of(study.file(cell))),
         "seconds": round(time.monotonic() - began, 1),
     }
     write_json(study.file(cell), figures)
+    study.keep(cell, study.file(cell))
 
 
 def _scored(study: Study, cell: Cell) -> Scored:

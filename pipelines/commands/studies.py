@@ -56,7 +56,7 @@ def study(
     Models of a set that have equal settings are trained once.
     """
     from pipelines.study import run_study
-    from pipelines.study_summary import PAGE, SUMMARY, study_table
+    from pipelines.study_summary import PAGE, SUMMARY, study_tables
     from recsys.config import load_study_config
 
     if not all(seed.isdecimal() for seed in split_ids(seeds)):
@@ -73,12 +73,13 @@ def study(
     )
     summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     console.width = max(console.width, 120)
-    console.print(study_table(summary))
-    if left := len(summary["missing"]):
+    for table in study_tables(summary):
+        console.print(table)
+    if left := summary["cells_left"]:
         console.print(
-            f"{left} are without figures yet; without --sets, --models and --seeds the study goes on"
+            f"{left} cells have no figures yet; without --sets, --models and --seeds the study goes on"
             if sets or models or seeds
-            else f"{left} are without figures yet; the same command goes on"
+            else f"{left} cells have no figures yet; the same command goes on"
         )
     console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 

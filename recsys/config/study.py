@@ -28,9 +28,10 @@ class StudyConfig(Section):
     baseline: str
     """What the others are compared with; one of `models`."""
     once: list[str] = []
-    """Models without chance (counts): the first seed alone."""
-    ablations: list[str] = []
-    """Sets whose every other model is trained by the first seed: less a part, or with one more."""
+    """Models of which the first seed is enough: counts, say, which have no chance."""
+    against: dict[str, list[str]] = {}
+    """Further comparisons, ablations above all: a model and those that are compared with it, on the sets
+    that have both. What is named here alone is trained by the first seed."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
     k: Count = 10
     """Cut-off of the NDCG that is compared."""
@@ -46,13 +47,15 @@ class StudyConfig(Section):
             )
         if both := sorted(set(self.models) & set(self.once)):
             raise ValueError(f"{', '.join(both)} cannot be in both models and once; leave one out")
-        if unknown := [name for name in self.ablations if name not in self.sets]:
-            raise ValueError(
-                f"ablations names {', '.join(unknown)}, which is none of sets "
-                f"({', '.join(self.sets)})"
-            )
-        for name in ("seeds", "models", "once", "ablations"):
-            values = getattr(self, name)
+        named = {name: getattr(self, name) for name in ("seeds", "models", "once")}
+        named |= {f"against.{name}": [name, *others] for name, others in self.against.items()}
+        for name, values in named.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice: {values}")
         return self
+
+    @property
+    def only_against(self) -> list[str]:
+        """The models that `against` alone names, each once."""
+        named = [name for whole, others in self.against.items() for name in (whole, *others)]
+        return [name for name in dict.fromkeys(named) if name not in (*self.models, *self.once)]

@@ -126,9 +126,14 @@ def compare_with(pairs: Mapping[str, Sequence[Pair]]) -> tuple[list[Row], Row]:
         }
         rows.append({"set": name, **row, "p": round(float(p), 5), "slices": slices})
         drawn.append(samples)
+    correct(rows)
+    return rows, _pooled(drawn, rows)
+
+
+def correct(rows: Sequence[Row]) -> None:
+    """Give the rows of one family of tests their `p_holm`, Holm's correction of their `p`."""
     for row, p in zip(rows, holm(np.array([r["p"] for r in rows])), strict=True):
         row["p_holm"] = round(float(p), 5)
-    return rows, _pooled(drawn, rows)
 
 
 def _draws(name: str, slice_: str) -> np.random.Generator:
@@ -175,6 +180,11 @@ def _by_seed(pairs: Sequence[Pair], name: str) -> tuple[Float64, Float64]:
             raise DataError(
                 "the models were evaluated on different targets, so they cannot be paired; run the "
                 "study again after a change of data or split"
+            )
+        if name not in one.slices or not np.array_equal(one.slices[name], first.slices[name]):
+            raise DataError(
+                f"the models' targets are cut differently ({name}), so they cannot be paired; delete "
+                "the cells of this set and run the study again"
             )
     inside = first.slices[name]
     model, base = (

@@ -24,7 +24,9 @@ def write_study_page(path: Path, summary: Row) -> None:
     told = f"{len(missing)}: {', '.join(missing)}" if missing else "none"
     parts = [
         heading(title, 1),
-        facts([("sets", ", ".join(summary["sets"])), ("without figures", told), *_same(summary)]),
+        facts(
+            [("sets", ", ".join(summary["sets"])), ("without figures", told), *_aliases(summary)]
+        ),
         heading("Pooled over the sets"),
         *_drawn([pooled(summary)]),
         paragraph(
@@ -35,7 +37,8 @@ def write_study_page(path: Path, summary: Row) -> None:
         ),
         heading("By set"),
         *_drawn([by_set(summary)]),
-        _comparisons(summary),
+        _comparisons(summary, "the sets of a model"),
+        *_against(summary),
         heading("For whom"),
         *_drawn([*sliced(summary, "value"), *sliced(summary, "gain")]),
         heading("Means over seeds"),
@@ -44,9 +47,19 @@ def write_study_page(path: Path, summary: Row) -> None:
     path.write_text(page(title, parts), encoding="utf-8")
 
 
-def _same(summary: Row) -> list[tuple[str, str]]:
+def _against(summary: Row) -> list[str]:
+    """Return the further comparisons: ablations with the whole model, say."""
+    parts = []
+    for whole, found in summary["against"].items():
+        if found["by_set"]:
+            parts += [heading(f"Against {whole}"), *_drawn([by_set(found)])]
+            parts.append(_comparisons(found, "all rows"))
+    return parts
+
+
+def _aliases(summary: Row) -> list[tuple[str, str]]:
     """Say which models are one run, which is no comparison of two."""
-    told = ", ".join(f"{name} is {first}" for name, first in summary["same"].items())
+    told = ", ".join(f"{name} is {first}" for name, first in summary["aliases"].items())
     return [("equal settings, one run", told)] if told else []
 
 
@@ -100,7 +113,7 @@ def _bounds(row: Row, field: str) -> tuple[float | None, float | None]:
     return (row["low"], row["high"]) if field == "gain" else (None, None)
 
 
-def _comparisons(summary: Row) -> str:
+def _comparisons(summary: Row, family: str) -> str:
     body = [
         [
             Cell(f"{row['set']}, {model}"),
@@ -118,11 +131,11 @@ def _comparisons(summary: Row) -> str:
     header = [
         "set and model",
         "model",
-        "baseline",
+        "compared with",
         "difference (by seed)",
         "gain",
         "p",
-        "p, Holm over sets",
+        f"p, Holm over {family}",
         "seeds",
     ]
     return table("Paired by user over the seeds that both have", header, body)

@@ -47,6 +47,18 @@ def test_stored_cells_are_begun_with_and_not_lost(
     with pytest.raises(SystemExit, match=r"it covers two/markov/0, two/pop/0, which this run does"):
         run("--sets", "one", "--hours", "0", work="third")
     assert json.loads(summary.read_text())["missing"] == []
+    # A cell that was trained after a change is stored, and no older one is put in its place.
+    cell = "cells/two/markov/0.json"
+    before = (tmp_path / "stored" / cell).read_bytes()
+    experiment = tmp_path / "two.yaml"
+    raw = yaml.safe_load(experiment.read_text(encoding="utf-8")) | {"seed": 5}
+    experiment.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    run("--sets", "two", work="other")
+    trained = (tmp_path / "other" / "both" / cell).read_bytes()
+    assert (tmp_path / "stored" / cell).read_bytes() == trained != before
+    shutil.rmtree(tmp_path / "other" / "both" / "runs")
+    run("--hours", "0", work="other")
+    assert (tmp_path / "other" / "both" / cell).read_bytes() == trained
     # What the configuration asks for beside is missing, and keeps no summary from being made.
     file.write_text(yaml.safe_dump(study | {"seeds": [0, 1]}), encoding="utf-8")
     run("--hours", "0", work="other")

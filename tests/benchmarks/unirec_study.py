@@ -1,10 +1,10 @@
 """The studies of UniRec against SASRec, figures stored: as configured, beside other models, and as searched.
 
 Runs configs/unirec_study.yaml, or configs/unirec_searched.yaml, beginning with the cells that are stored
-here, and stores what is new: of each cell its figures and the metric of every target, and the summary with
-machine and versions. Stored cells count where the same data are prepared with the same settings; the
-summary speaks of the sets that are prepared below `--work`, so `--hours 0` makes it anew from what is
-stored.
+here, and stores each new one when it is finished: its figures and the metric of every target; at the end
+the summary with machine and versions. Stored cells count where the same data are prepared with the same
+settings; the summary speaks of the sets that are prepared below `--work`, so `--hours 0` makes it anew
+from what is stored.
 
     RECSYS_DATA_DIR=... python tests/benchmarks/unirec_study.py --sets beauty,toys --hours 2
     RECSYS_DATA_DIR=... python tests/benchmarks/unirec_study.py --config unirec_searched
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from environments import machine, now
 from rich.console import Console
 
 from pipelines.study import run_study
-from pipelines.study_cells import Cell, Study, is_done
 from pipelines.study_summary import SUMMARY
 from recsys.config import load_study_config
 
@@ -50,14 +48,10 @@ def main() -> None:
     config = load_study_config(ROOT / file, [f"output={options.work.absolute()}"])
     paths = {name: ROOT / path for name, path in config.sets.items()}
     config = config.model_copy(update={"sets": paths})
-    study = Study(config)
-    for cell in study.cells():
-        if not is_done(study, cell):
-            copy_cell(study, cell, options.output, study.directory)
     asked = {name: getattr(options, name) for name in ("sets", "models", "seeds")}
-    directory = run_study(config, Console(width=120), **asked, hours=options.hours)
-    for cell in study.done():
-        copy_cell(study, cell, directory, options.output)
+    directory = run_study(
+        config, Console(width=120), **asked, hours=options.hours, stored=options.output
+    )
     summary = json.loads((directory / SUMMARY).read_text()) | {
         "date": now(),
         "command": f"python tests/benchmarks/unirec_study.py --config {options.config}"
@@ -84,15 +78,6 @@ def covered(summary: dict[str, Any]) -> set[str]:
         for row in summary["over_seeds"]
         for seed in row["seeds"]
     }
-
-
-def copy_cell(study: Study, cell: Cell, source: Path, target: Path) -> None:
-    """Copy both files of a cell from one directory of cells to another, if they are there."""
-    for file in (study.file(cell), study.rows(cell)):
-        inside = file.relative_to(study.directory)
-        if (source / inside).is_file():
-            (target / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / inside, target / inside)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from recsys.evaluation.study import (
     Scored,
     compare_with,
     compared,
+    correct,
     cut,
     history_variance,
     mean_count,
@@ -160,6 +161,21 @@ def test_different_targets_are_not_paired() -> None:
             compared([(other, other), (seed, seed)], "all", RNG)
 
 
+def test_targets_that_are_cut_differently_are_not_paired() -> None:
+    one, other = made(0.1), made(0.0)
+    odd = Scored(other.index, USER, BASE, {**other.slices, "even": ~EVEN})
+    compared([(one, odd)], "all", RNG)
+    for slices in (odd.slices, {"all": odd.slices["all"]}):
+        with pytest.raises(DataError, match=r"cut differently \(even\)"):
+            compared([(one, Scored(other.index, USER, BASE, slices))], "even", RNG)
+
+
+def test_one_family_of_tests_may_have_rows_of_several_comparisons() -> None:
+    rows = [{"p": 0.01}, {"p": 0.04}, {"p": 0.03}]
+    correct(rows)
+    assert [row["p_holm"] for row in rows] == [0.03, 0.06, 0.06]
+
+
 def test_targets_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "a" / "0.parquet"
     first = made(0.1)
@@ -205,7 +221,8 @@ def summary_of(**changes: Any) -> dict[str, Any]:
         "over_seeds": [{"set": "a", "model": "unirec", **over_seeds({0: {"ndcg@10": 0.25}})}],
         "by_set": {"unirec": [{**row, "seeds": [0]} for row in rows]},
         "pooled": {"unirec": pooled},
-        "same": {},
+        "against": {},
+        "aliases": {},
         "missing": ["b.unirec.1"],
         **changes,
     }

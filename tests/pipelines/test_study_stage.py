@@ -16,9 +16,9 @@ from rich.console import Console
 from pipelines import cli
 from pipelines.study import run_study
 from pipelines.study_cells import Cell, Study
-from pipelines.study_summary import PAGE, SUMMARY, study_table
+from pipelines.study_summary import PAGE, SUMMARY, study_tables
 from recsys.config import StudyConfig, load_study_config, parse_study_config
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 
 UNIREC = Path(__file__).parents[2] / "configs" / "unirec_study.yaml"
 
@@ -51,9 +51,9 @@ def test_a_cell_is_one_model_of_its_sets_experiment() -> None:
     [
         ({"baseline": "markov"}, "baseline is markov, which is none of models"),
         ({"once": ["pop"]}, "pop cannot be in both models and once"),
-        ({"ablations": ["c"]}, r"ablations names c, which is none of sets \(a\)"),
         ({"seeds": [1, 1]}, "seeds names something twice"),
-        ({"ablations": ["a", "a"]}, "ablations names something twice"),
+        ({"against": {"x": ["x"]}}, r"against\.x names something twice"),
+        ({"against": {"x": ["y", "y"]}}, r"against\.x names something twice"),
         ({"sets": {}}, "sets"),
         ({"sets": {"a/b": "a.yaml"}}, "sets.a/b"),
     ],
@@ -103,6 +103,8 @@ def write_study(write_config: Callable[..., Path], tmp_path: Path) -> Callable[.
     [
         ({"models": ["pop", "sasrec"], "baseline": "sasrec"}, r"second.* has no model sasrec"),
         ({"models": ["pop", "own_pop"]}, "own_pop is in none of the experiments"),
+        ({"against": {"pop": ["own_pop"]}}, "own_pop is in none of the experiments"),
+        ({"against": {"own_pop": ["pop"]}}, "own_pop is in none of the experiments"),
         ({"k": 7}, "does not measure at k = 7"),
     ],
 )
@@ -140,7 +142,7 @@ def test_models_of_equal_settings_are_trained_once_and_compared_each(
     experiment["models"]["item_knn"] = {"kind": "item_knn"}
     (tmp_path / "second.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False), "utf-8")
     study = Study(load_study_config(path))
-    assert [cell.name for cell in study.asked() if cell.seed == 1] == [
+    assert [cell.name for cell in study.compared() if cell.seed == 1] == [
         "second/markov_again/1",
         "second/pop/1",
     ]
@@ -154,19 +156,34 @@ def test_models_of_equal_settings_are_trained_once_and_compared_each(
     assert ended("study", str(path), "--seeds", "1") == 0
     printed = capsys.readouterr().out
     assert "second/markov_again has the settings of second/markov: trained once" in printed
-    assert "3 are without figures yet; without --sets, --models and --seeds" in printed
+    assert "3 cells have no figures yet; without --sets, --models and --seeds" in printed
     assert [cell.name for cell in study.done()] == trained
+    assert ended("study", str(path), "--models", "markov", "--seeds", "1") == 0  # by its run's name
+    capsys.readouterr()
     summary = json.loads((study.directory / SUMMARY).read_text())
     assert {row["model"] for row in summary["over_seeds"]} == set(names)
     [row] = summary["by_set"]["pop"]
     assert row["seeds"] == [1] and row["baseline"] != row["value"]
     assert "second/markov_again is second/markov" in (study.directory / PAGE).read_text()
 
-    # Under both names, it is compared with itself, and nothing is trained.
-    both = study.config.model_copy(update={"models": [*names, "markov"], "once": []})
+    # Under both names it is not compared with itself, and nothing is trained.
+    further = {"pop": ["markov_again", "item_knn"], "markov": ["markov_again"]}
+    both = study.config.model_copy(
+        update={"models": [*names, "markov"], "once": [], "against": further}
+    )
     run_study(both, Console(file=io.StringIO()), hours=0.0)
-    [same] = json.loads((study.directory / SUMMARY).read_text())["by_set"]["markov"]
-    assert (same["gain"], same["value"], same["baseline"]) == (0, row["baseline"], row["baseline"])
+    summary = json.loads((study.directory / SUMMARY).read_text())
+    assert list(summary["by_set"]) == ["pop"]
+    [other] = summary["against"]["pop"]["by_set"]["markov_again"]  # by the seed that both have
+    assert (other["value"], other["seeds"]) == (row["baseline"], [1])
+    assert other["difference"] == -row["difference"]
+    assert summary["against"]["markov"] == {"by_set": {}, "pooled": {}}
+    assert summary["missing"] == [
+        f"second/{m}/0" for m in ("markov_again", "pop", "markov", "item_knn")
+    ]
+    assert summary["cells_left"] == 3
+    assert [table.row_count for table in study_tables(summary)] == [2, 2, 0]
+    assert "Against pop" in (study.directory / PAGE).read_text()
 
 
 def elsewhere(config: StudyConfig, place: Path) -> StudyConfig:
@@ -225,7 +242,7 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
     assert again["missing"] == [] and again["pooled"]["markov"]["sets"] == ["first", "second"]
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "Gain by set" in (directory / PAGE).read_text()
-    assert study_table(again).row_count == 3
+    assert [table.row_count for table in study_tables(again)] == [3]
 
     run_study(config, console, hours=0.0)
     assert "6 of 9 cells are up to date" in out.getvalue()
@@ -246,11 +263,23 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
 
     experiment = config.sets["second"]
     experiment.write_text(experiment.read_text().replace("n: 2", "n: 3"))
-    run_study(
-        config, console, sets=["second"], models=["markov"]
-    )  # other targets: nothing is paired
+    # Its cells are of other data than it has now: not counted, though nothing of it is asked for.
+    run_study(config, console, sets=["first"], hours=0.0)
     changed = json.loads((directory / SUMMARY).read_text())
     assert [r["set"] for r in changed["by_set"]["markov"]] == ["first"]
+    of_second = {f"second/{model}/{seed}" for model in ("pop", "markov") for seed in (0, 1)}
+    assert of_second <= set(changed["missing"])
+    run_study(config, console, sets=["second"], models=["markov"])
+    assert "second/markov/0 has figures that do not count: its data or settings have changed" in (
+        out.getvalue()
+    )
+    changed = json.loads((directory / SUMMARY).read_text())
     assert "second/pop/0" in changed["missing"] and "second/markov/1" not in changed["missing"]
+    assert [r["set"] for r in changed["by_set"]["markov"]] == ["first"]  # nothing is paired
     run_study(config.model_copy(update={"k": 5}), console, hours=0.0)
     assert len(json.loads((directory / SUMMARY).read_text())["missing"]) == 9
+
+    for nonsense in ('{"keys": ', "[]", '{"set": "second"}'):
+        file.write_text(nonsense)
+        with pytest.raises(DataError, match=r"0\.json holds no figures of a cell; delete it"):
+            run_study(config, console, hours=0.0)
