@@ -66,27 +66,31 @@ def test_unirec_against_sasrec(name: str) -> None:
 
 
 OTHERS = {
-    "votes read no times": "unirec_votes_without_times",
-    "no interval branch": "unirec_no_interval",
-    "nothing reads times": "unirec_without_times",
-    "no votes": "unirec_no_votes",
-    "with the calendar": "unirec_calendar",
-    "with the global term": "unirec_global_term",
-    "with attention by time": "unirec_time_bias",
-    "with uniformity": "unirec_uniformity",
-    "rare items made of neighbours": "unirec_injection",
-    "with the item enhancement": "unirec_item_enhancement",
-    "with the sequence enhancement": "unirec_sequence_enhancement",
     "the paper's form": "unirec_published",
-    "the paper's form without interval": "published_no_interval",
-    "… without calendar": "published_no_calendar",
-    "… without sequence enhancement": "published_no_sequence_enhancement",
-    "… without item enhancement": "published_no_item_enhancement",
-    "… without global term": "published_no_global_term",
     "its ancestor MOJITO": "ancestor",
     "TiSASRec": "tisasrec",
     "Markov": "markov",
     "Pop": "pop",
+}
+PARTS = {
+    "without votes": "unirec_no_votes",
+    "votes read no times": "unirec_votes_without_times",
+    "without the interval branch": "unirec_no_interval",
+    "nothing reads times": "unirec_without_times",
+    "with the calendar": "unirec_calendar",
+    "with attention by time": "unirec_time_bias",
+    "with uniformity": "unirec_uniformity",
+    "with rare items made of neighbours (`inject_tail`)": "unirec_injection",
+    "with the item enhancement": "unirec_item_enhancement",
+    "with the sequence enhancement": "unirec_sequence_enhancement",
+    "with the global term": "unirec_global_term",
+}
+OF_THE_PAPER = {
+    "without the interval branch": "published_no_interval",
+    "without the calendar": "published_no_calendar",
+    "without the sequence enhancement": "published_no_sequence_enhancement",
+    "without the item enhancement": "published_no_item_enhancement",
+    "without the global term": "published_no_global_term",
 }
 
 
@@ -95,21 +99,39 @@ def of_one_seed(name: str, model: str, seed: int = 0) -> float:
     return float(json.loads(path.read_text("utf-8"))["metrics"]["ndcg@10"][0])
 
 
-def test_unirec_less_its_parts_and_other_models() -> None:
-    start = "| gain over SASRec, one seed |"
-    heading = README[README.index(start) :].splitlines()[0]
-    shown, names = table(start), [cell.strip() for cell in heading.strip("|").split("|")][1:]
-    sets = [SETS.get(name, "movielens") for name in names]
-    for name, text in zip(sets, shown.pop("UniRec"), strict=True):
-        check(text, 100 * (of_one_seed(name, "unirec") / of_one_seed(name, "sasrec") - 1))
-    assert set(shown) <= set(OTHERS)
-    for label, texts in shown.items():
-        rows = {row["set"]: row for row in UNIREC["by_set"][OTHERS[label]]}
-        assert {name for name, text in zip(sets, texts, strict=True) if text} == set(rows)
-        for name, text in zip(sets, texts, strict=True):
+def check_rows(heading: str, rows_of: dict[str, Any], labels: dict[str, str]) -> None:
+    """Compare a table's rows, a model each and a set a column, with the stored comparisons."""
+    shown, head = table(heading), README[README.index(heading) :].splitlines()[0]
+    sets = [
+        SETS.get(c.strip(), "movielens") for c in head.removeprefix(heading).strip("| ").split("|")
+    ]
+    known = {name for name, model in labels.items() if model in rows_of}
+    assert set(shown) - {"UniRec"} == known
+    for label in known:
+        rows = {row["set"]: row for row in rows_of[labels[label]]}
+        assert {name for name, text in zip(sets, shown[label], strict=True) if text} == set(rows)
+        for name, text in zip(sets, shown[label], strict=True):
             if text:
                 assert rows[name]["seeds"] == [0]
                 check(text, *percent(rows[name]))
+
+
+def test_other_models_against_sasrec() -> None:
+    heading = "| gain over SASRec, one seed |"
+    check_rows(heading, UNIREC["by_set"], OTHERS)
+    for name, text in zip(SETS.values(), table(heading)["UniRec"], strict=True):
+        check(text, 100 * (of_one_seed(name, "unirec") / of_one_seed(name, "sasrec") - 1))
+
+
+@pytest.mark.parametrize(
+    ("heading", "whole", "labels"),
+    [
+        ("| change of UniRec, one seed |", "unirec", PARTS),
+        ("| change of the paper's form, one seed |", "unirec_published", OF_THE_PAPER),
+    ],
+)
+def test_what_each_part_is_worth(heading: str, whole: str, labels: dict[str, str]) -> None:
+    check_rows(heading, UNIREC["against"][whole]["by_set"], labels)
 
 
 SEARCHED = load_study_config(ROOT / "configs" / "unirec_searched.yaml")
@@ -213,6 +235,14 @@ def test_unirec_by_hand() -> None:
     check(statement(r"pooled (\S+ % \[.*?\])\. Three"), *percent(UNIREC["pooled"]["unirec"]))
 
 
+def validated(name: str, model: str) -> float:
+    """Return a model's best NDCG@10 on validation, the mean over the three seeds."""
+    cells = RESULTS / "unirec" / "cells" / name
+    where = model if (cells / model).is_dir() else model.removesuffix("_searched")  # equal settings
+    found = [json.loads((cells / where / f"{s}.json").read_text("utf-8")) for s in range(3)]
+    return float(sum(cell["training"]["best_validation_ndcg@10"] for cell in found)) / 3
+
+
 def test_what_the_search_found() -> None:
     told = by_set(statement(r"for SASRec and for UniRec: (.*?)\. On the test"))
     assert set(told) == set(SETS.values())
@@ -222,8 +252,9 @@ def test_what_the_search_found() -> None:
         models = json.loads(file.read_text("utf-8"))["models"]
         for text, model in zip(texts, ("sasrec", "unirec"), strict=True):
             found = models[model]
-            check(text, 100 * (found["best"]["ndcg@10"] / found["configured"] - 1))
-            assert len(found["trials"]) == 8
+            check(text, 100 * (validated(name, f"{model}_searched") / validated(name, model) - 1))
+            assert len(found["trials"]) == found["budget"]["trials"] == 8
+            assert {"seed", "command", "versions", "machine"} <= found.keys()
             epochs[name, model] = [trial["epochs"] for trial in found["trials"]]
     assert min(min(some) for some in epochs.values()) == 3
     for name, label in {"movielens": "MovieLens", "online_retail": "Online Retail"}.items():
@@ -231,24 +262,29 @@ def test_what_the_search_found() -> None:
         check(pair, *(sum(epochs[name, model]) for model in ("sasrec", "unirec")))
 
 
+def against(whole: str, model: str) -> dict[str, dict[str, Any]]:
+    """Return the stored rows of a further comparison of the searched study, by set."""
+    return {row["set"]: row for row in AS_SEARCHED["against"][whole]["by_set"][model]}
+
+
 def test_what_the_search_is_worth_on_the_test() -> None:
-    found, hand = (
-        {row["set"]: row for row in summary["by_set"][model]}
-        for summary, model in ((AS_SEARCHED, "unirec_searched"), (UNIREC, "unirec"))
-    )
-    changes = {
-        (name, field): 100 * (found[name][field] / hand[name][field] - 1)
-        for name in found
-        for field in ("baseline", "value")
+    changed = {
+        (model, name): row
+        for model in ("sasrec", "unirec")
+        for name, row in against(model, f"{model}_searched").items()
     }
-    for label, key in {
-        "SASRec on 30Music": ("30music", "baseline"),
-        "UniRec on Toys": ("toys", "value"),
-        "SASRec on Beauty": ("beauty", "baseline"),
-        "UniRec on Online Retail": ("online_retail", "value"),
+    assert all(row["seeds"] == [0, 1, 2] for row in changed.values())
+    interval = r"\((\S+ % \[.*?\])\)"
+    for pattern, key in {
+        rf"helps SASRec on 30Music {interval}": ("sasrec", "30music"),
+        rf"UniRec on 30Music {interval}": ("unirec", "30music"),
+        rf"and Toys {interval}, harms": ("unirec", "toys"),
+        rf"harms UniRec on Online Retail {interval}": ("unirec", "online_retail"),
     }.items():
-        check(statement(rf"{label} \((\S+) %\)"), changes.pop(key))
-    assert all(abs(change) < 1 for change in changes.values())
+        row = changed.pop(key)
+        assert row["low"] > 0 or row["high"] < 0
+        check(statement(pattern), *percent(row))
+    assert all(row["low"] < 0 < row["high"] for row in changed.values())
 
 
 def slices_of(name: str) -> dict[str, dict[str, Any]]:
@@ -257,10 +293,19 @@ def slices_of(name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_what_twice_the_epochs_are_worth() -> None:
-    told = statement(r"with 60 it has (\S+ on Toys instead of \S+) ")
+def test_what_more_epochs_are_worth() -> None:
+    for model in ("sasrec_searched", "unirec_searched"):
+        assert against(model, model.replace("searched", "longer"))["beauty"]["difference"] == 0
+    told = statement(r"on Toys SASRec has (\S+ instead of \S+) and")
     check(told, *(of_one_seed("toys", model) for model in ("sasrec_longer", "sasrec")))
-    check(statement(r"UniRec has (\S+) with its 30"), of_one_seed("toys", "unirec_searched"))
+    told = statement(r"on Toys SASRec has .*? UniRec (\S+ instead of \S+),")
+    check(told, *(of_one_seed("toys", model) for model in ("unirec_longer", "unirec_searched")))
+    row = against("sasrec_longer", "unirec_longer")["toys"]
+    check(statement(r"the gain is (\S+ % \[.*?\]) there"), *percent(row))
+    [row] = [r for r in AS_SEARCHED["by_set"]["unirec_searched"] if r["set"] == "toys"]
+    check(
+        statement(r"there and not (\S+) %"), 100 * row["by_seed"][0] / of_one_seed("toys", "sasrec")
+    )
 
 
 def test_of_whom_the_models_know_more() -> None:

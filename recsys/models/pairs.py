@@ -90,15 +90,15 @@ def _pairs_of(
 
 
 def _within_reach(mine: Int64, users: Int64, reach: int) -> Iterator[tuple[Int64, Int64, int]]:
-    """Yield for every number of steps which of some places have another of their user's so far on.
+    """Yield, for each lag of 1 to |reach|, the events that have another of their user's so many places on.
 
     Args:
-        mine: places, [M].
-        users: of all places, a user's side by side.
-        reach: the most steps; negative for steps back.
+        mine: places of events in the whole sequence of them, [M].
+        users: whose every event is, [E]; a user's events are side by side.
+        reach: the largest lag; where it is negative, the other event is earlier instead of later.
 
     Yields:
-        Which of `mine` [X], the other places [X], and the number of steps.
+        Which of `mine` have such an event [X], the places of those events [X], and the lag.
     """
     for lag in range(1, abs(reach) + 1):
         other = mine + (lag if reach > 0 else -lag)

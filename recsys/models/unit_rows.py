@@ -21,8 +21,9 @@ def unit_rows(table: Tensor) -> Tensor:
     """Return the rows of [V, D] divided by their Euclidean lengths; a row of zeros stays.
 
     The same as `F.normalize(table, dim=-1)`, gradients included: what autograd would do is done to the
-    rows of the table whose gradient is not 0. To find them takes the host, so only where that computes.
-    There are no second derivatives, and a row that is NaN gives none back before it is read.
+    rows of the table whose gradient is not 0. On the CPU only: on a GPU, to find these rows would make
+    the host wait for the device. A row of NaN that nothing reads has a gradient of 0; PyTorch's would be
+    NaN. There are no second derivatives.
     """
     plain = table.device.type != "cpu" or torch.compiler.is_compiling()
     if plain or table.dim() != 2 or not (table.requires_grad and torch.is_grad_enabled()):

@@ -60,6 +60,13 @@ def test_a_gradient_that_is_no_number_stays_one() -> None:
     assert ours.isnan().sum() == D
 
 
+def test_compiled_it_is_one_graph_of_pytorchs() -> None:
+    compiled = torch.compile(unit_rows, backend="aot_eager", fullgraph=True)
+    table, grad = torch.randn(V, D, requires_grad=True), torch.randn(V, D)
+    found = [torch.autograd.grad(f(table), table, grad)[0] for f in (compiled, F.normalize)]
+    torch.testing.assert_close(*found)
+
+
 def test_what_needs_no_gradient_has_none() -> None:
     table = torch.randn(V, D, requires_grad=True)
     with torch.no_grad():
