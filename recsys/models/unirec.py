@@ -268,13 +268,23 @@ class UniRec(EncoderModel):
         return vectors if self.enhancer is None else self._made_of_neighbours(items, vectors)
 
     def _made_of_neighbours(self, items: Tensor, vectors: Tensor) -> Tensor:
-        """Replace rare items' vectors by (1 - b) m + b G, where b is `injected`."""
+        """Replace rare items' vectors by (1 - b) m + b G, where b is `injected`.
+
+        Args:
+            items: int64 [...].
+            vectors: theirs, float [..., D].
+        """
         assert self.enhancer is not None
-        near = self.item_table(self.neighbours[items])  # [..., K, D]
-        made = self.enhancer(vectors, near)
-        share = (self.is_rare[items] * self.injected)[..., None]
-        out: Tensor = vectors + share * (made - vectors)
-        return out
+        # Most of what is read is frequent, and what is rare repeats: each rare item is made once.
+        places = self.is_rare[items].flatten().nonzero()[:, 0]  # [P]
+        rare, which = items.flatten()[places].unique(return_inverse=True)  # [R], [P]
+        own, near = (
+            self.item_table(rare),
+            self.item_table(self.neighbours[rare]),
+        )  # [R, D], [R, K, D]
+        change = self.injected * (self.enhancer(own, near) - own)
+        out = vectors.reshape(-1, vectors.shape[-1]).index_add(0, places, change[which])
+        return out.view_as(vectors)
 
 
 class SumEncoder(nn.Module):

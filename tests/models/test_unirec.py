@@ -148,6 +148,29 @@ def test_rare_items_are_made_of_their_neighbours_as_far_as_injected() -> None:
     assert torch.equal(net.encode_items(), raw)
 
 
+def test_to_make_each_rare_item_once_changes_neither_values_nor_gradients() -> None:
+    net = model(inject_tail="both")
+    assert net.enhancer is not None
+    items = torch.tensor([[7, 2, 7, 0], [5, 7, 6, 1], [1, 2, 3, 0]])
+    assert net.is_rare[items].sum() > len(set(items[net.is_rare[items]].tolist())) > 1
+
+    def everywhere() -> torch.Tensor:
+        raw = net.item_table(items)
+        made = net.enhancer(raw, net.item_table(net.neighbours[items]))  # type: ignore[misc]
+        return raw + (net.is_rare[items] * net.injected)[..., None] * (made - raw)
+
+    weights = [net.item_table.weight, *net.enhancer.parameters()]
+    grad = torch.randn(*items.shape, net.config.width, dtype=weights[0].dtype)
+    ours, theirs = net._read(items), everywhere()
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours, weights, grad),
+        torch.autograd.grad(theirs, weights, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 @torch.no_grad()
 def test_an_item_bias_counts_once_for_every_branch() -> None:
     net = model(item_bias=True, global_term=False)
