@@ -277,7 +277,7 @@ class UniRec(EncoderModel):
         assert self.enhancer is not None
         # Most of what is read is frequent, and what is rare repeats: each rare item is made once.
         places = self.is_rare[items].flatten().nonzero()[:, 0]  # [P]
-        rare, which = items.flatten()[places].unique(return_inverse=True)  # [R], [P]
+        rare, which = torch.unique(items.flatten()[places], return_inverse=True)  # [R], [P]
         own, near = (
             self.item_table(rare),
             self.item_table(self.neighbours[rare]),
