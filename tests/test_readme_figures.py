@@ -253,6 +253,18 @@ def test_unirec_by_hand() -> None:
     check(statement(r"pooled (\S+ % \[.*?\])\. Three"), *percent(UNIREC["pooled"]["unirec"]))
 
 
+def test_what_an_epoch_costs() -> None:
+    times = json.loads((RESULTS / "unirec_cost.json").read_text("utf-8"))["times_sasrec"]
+    told = statement(r"An epoch costs (.*?\))")
+    words = r"(\S+) times .*30Music,.* form (\S+) times, .* neighbours (\S+) times"
+    found = re.search(words, told)
+    assert found
+    check(
+        " ".join(found.groups()),
+        *(times[m] for m in ("unirec", "unirec_published", "unirec_injection")),
+    )
+
+
 def validated(name: str, model: str) -> float:
     """Return a model's best NDCG@10 on validation, the mean over the three seeds."""
     cells = RESULTS / "unirec" / "cells" / name

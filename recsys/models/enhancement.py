@@ -7,8 +7,11 @@ over the neighbours n of item i. Shapes: N neighbours, D width; leading dimensio
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -36,6 +39,36 @@ class ItemEnhancer(nn.Module):
 
 
 def aggregate(own: Tensor, neighbours: Tensor) -> Tensor:
-    """Return a = sum_n softmax_n(own.n) n, float [..., D]."""
-    alpha = (neighbours @ own[..., None]).softmax(dim=-2)  # [..., N, 1]
-    return (alpha * neighbours).sum(dim=-2)
+    """Return a = sum_n softmax_n(own.n) n, float [..., D], for vectors [..., D] and [..., N, D].
+
+    There are no second derivatives.
+    """
+    near = neighbours.reshape(-1, *neighbours.shape[-2:])  # [R, N, D]
+    flat: Tensor = _Aggregate.apply(own.reshape(-1, own.shape[-1]), near)  # type: ignore[no-untyped-call]
+    return flat.view_as(own)
+
+
+class _Aggregate(torch.autograd.Function):
+    """a = sum_n alpha_n n with alpha = softmax_n(own.n), row by row.
+
+    With g the gradient by a: that by alpha is g.n, that by the products own.n is
+    s = alpha (g.n - sum_n alpha_n g.n), and those by n and own are alpha_n g + s_n own and sum_n s_n n.
+    By hand, because autograd goes over [R, N, D] twice as often and keeps one more of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, near: Tensor) -> Tensor:
+        alpha = torch.bmm(near, own[..., None])[..., 0].softmax(dim=-1)  # [R, N]
+        ctx.save_for_backward(own, near, alpha)
+        return torch.bmm(alpha[:, None], near)[:, 0]  # [R, D]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        own, near, alpha = ctx.saved_tensors
+        grad = grad.to(near.dtype)  # it is that of the product, which autocast makes
+        by_alpha = torch.bmm(near, grad[..., None])[..., 0]  # [R, N]
+        by_product = alpha * (by_alpha - (alpha * by_alpha).sum(dim=-1, keepdim=True))
+        by_own = torch.bmm(by_product[:, None], near)[:, 0]
+        by_near = alpha[..., None] * grad[:, None]
+        return by_own, by_near.addcmul_(by_product[..., None], own[:, None])

@@ -173,6 +173,34 @@ def test_aggregation_by_hand() -> None:
     assert got.tolist() == pytest.approx([0.57521, 0.24473], abs=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (3, 2), (0,)])
+def test_aggregation_has_the_gradients_of_its_formula(shape: tuple[int, ...]) -> None:
+    def formula(own: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+        alpha = (near @ own[..., None]).softmax(dim=-2)
+        return (alpha * near).sum(dim=-2)
+
+    torch.manual_seed(0)
+    own = torch.randn(*shape, 5, dtype=torch.float64, requires_grad=True)
+    near = torch.randn(*shape, 3, 5, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(*shape, 5, dtype=torch.float64)
+    found = [
+        (f(own, near), *torch.autograd.grad(f(own, near), (own, near), grad))
+        for f in (aggregate, formula)
+    ]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_aggregation_learns_in_lower_precision() -> None:
+    own, near = torch.randn(4, 5, requires_grad=True), torch.randn(4, 3, 5, requires_grad=True)
+    exact = torch.autograd.grad(aggregate(own, near).sum(), (own, near))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = aggregate(own, near).sum()
+    for one, other in zip(exact, torch.autograd.grad(rough, (own, near)), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.1, atol=0.1)
+
+
 def item_enhancement(settings: UniRecConfig) -> tuple[UniRec, ItemEnhancement]:
     torch.manual_seed(0)
     net, found = UniRec(settings, ITEMS), statistics([0.0])
