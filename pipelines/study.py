@@ -5,8 +5,8 @@ targets. Stages are cached by content and an interrupted training goes on, so a 
 asked for more does only what is missing. The cells most worth having come first; at the end the summary
 and the page are made anew, of all cells whose data and settings are those of the configuration.
 
-A cell's own two files are all that the study needs of it: its runs may be deleted, and cells that
-another machine has trained count wherever the same data are prepared with the same settings. Models of a
+A cell's own two files are all that the study needs of it: trained runs and reports may be deleted, and
+cells that another machine has trained count wherever the same data are prepared with the same settings. Models of a
 set that have equal settings are trained once, under the name of the one that its experiment has first (new
 models go below), and compared under each; the summary says which.
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -81,9 +82,7 @@ def run_study(
     todo = [cell for cell in wanted if study.found(cell) is None]
     if len(todo) < len(wanted):
         console.print(f"{len(wanted) - len(todo)} of {len(wanted)} cells are up to date")
-    for cell in todo:
-        if (why := study.outdated(cell)) is not None:
-            console.print(f"{cell.name} has figures that do not count: {why}", highlight=False)
+    _tell_outdated(study, console)
     with ExitStack() as stack:
         for number, cell in enumerate(todo, start=1):
             if hours is not None and time.monotonic() - began > 3600 * hours:
@@ -123,6 +122,17 @@ def _wanted(
             "the models of its experiment"
         )
     return list(wanted)
+
+
+def _tell_outdated(study: Study, console: Console) -> None:
+    """Say of every set how many cells have figures that do not count, and why."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for cell in study.cells():
+        if study.found(cell) is None and (why := study.outdated(cell)) is not None:
+            found[cell.set, why].append(cell.name)
+    for (name, why), cells in found.items():
+        told = f"{name}: figures of {', '.join(cells)} do not count: {why}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _bring_up_to_date(study: Study, cells: Sequence[Cell], console: Console) -> None:

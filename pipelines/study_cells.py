@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.evaluate import report_key
+from pipelines.prepare import DIRECTORY as PREPARED
 from pipelines.prepare import prepared_key
 from pipelines.report_parts import write_rows
 from pipelines.run_keys import run_key
@@ -21,8 +22,8 @@ from recsys.config import (
     TrackingConfig,
     load_config,
 )
-from recsys.errors import ArtifactError, ConfigError, DataError
-from recsys.manifest import file_hash, written_aside
+from recsys.errors import ArtifactError, ConfigError, DataError, RecsysError
+from recsys.manifest import file_hash, read_manifest, written_aside
 
 CELLS, RUNS = "cells", "runs"
 VERSION = 1
@@ -53,7 +54,9 @@ class Study:
 
     config: StudyConfig
     stored: Path | None = None
-    _prepared_keys: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _prepared_keys: dict[str, str] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def directory(self) -> Path:
@@ -155,11 +158,16 @@ class Study:
 
         Raises:
             ArtifactError: its set is not prepared as it is configured.
-            DataError: an input file of the set is missing.
+            RecsysError: the input of the set, which is prepared, cannot be looked at any more.
         """
         config = self.experiment(cell)
+        # Before the input is looked at, which a preset may have to fetch.
+        read_manifest(config.workspace / PREPARED)
         if (stage := stale_stage(config, self.prepared_key(cell))) is not None:
-            raise ArtifactError(f"{config.workspace / stage} is not of what is configured")
+            raise ArtifactError(
+                f"{config.workspace / stage} is not of the configuration and the files as they are; "
+                "run the study again for this set"
+            )
         # A later version counts, so that cells of before are not taken for its own.
         version = {} if VERSION == 1 else {"version": VERSION}
         return {
@@ -217,8 +225,8 @@ class Study:
         try:
             if figures["keys"] != self.keys(cell):
                 return "its data or settings have changed"
-        except (ArtifactError, DataError):
-            return "its data are not prepared as configured"
+        except RecsysError as error:
+            return f"its data are not there as configured ({error})"
         rows = rows_of(file)
         if not rows.is_file() or figures["rows"] != file_hash(rows):
             return f"{rows} is missing or not of these figures"

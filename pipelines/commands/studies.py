@@ -77,9 +77,9 @@ def study(
         console.print(table)
     if left := summary["cells_left"]:
         console.print(
-            f"{left} cells have no figures yet; without --sets, --models and --seeds the study goes on"
+            f"{left} cells have no figures that count; without --sets, --models and --seeds the study goes on"
             if sets or models or seeds
-            else f"{left} cells have no figures yet; the same command goes on"
+            else f"{left} cells have no figures that count; the same command goes on"
         )
     console.print(f"page  {directory / PAGE}", highlight=False, markup=False, soft_wrap=True)
 

@@ -16,8 +16,16 @@ def _text_of_date(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.date) else value
 
 
-SEPARATOR = r"""^[ -!#-/:-@\[-`{-~\t]$"""
-"""What may stand between the fields of CSV: one ASCII character but letters, digits and the quote."""
+def _separates(sign: Any) -> Any:
+    """Refuse what cannot stand between the fields of CSV."""
+    single = isinstance(sign, str) and len(sign) == 1 and sign.isascii()
+    if single and (sign == "\t" or (sign.isprintable() and not sign.isalnum() and sign != '"')):
+        return sign
+    raise ValueError(
+        "it is one sign, no letter, digit or quote, in quotes so that YAML takes it as it is: "
+        'separator: "|", for a tab separator: "\\t"; as an override \'data.separator="|"\''
+    )
+
 
 Moment = Annotated[str | float | None, BeforeValidator(_text_of_date)]
 """A point in time: ISO text, or a number in the file's own unit."""
@@ -77,8 +85,9 @@ class DataConfig(Section):
     kind: Kind = "users"
     clock: Clock = "absolute"
     target: TargetKind = "next_event"
-    separator: str = Field(",", pattern=SEPARATOR)
-    """The one character between the fields of CSV files, events and items: `;`, `|`, ... TSV has tabs."""
+    separator: Annotated[str, BeforeValidator(_separates)] = ","
+    """The one character between the fields of all CSV files, events' and items': `;`, `|`, ... Of files
+    that differ, some must be converted; TSV has tabs in any case."""
     time_unit: Literal["s", "ms", "us", "ns", "text"] = "s"
     """Unit of numbers; text such as 2014-06-30 10:00 (ISO 8601) needs none. `text`: never read numbers."""
     time_format: str | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
 from recsys.config import DataConfig
+from recsys.data.formats import format_of
 from recsys.errors import ConfigError, DataError
 from recsys.schema import EVENT_COLUMNS, ITEM, TIMESTAMP, USER
 
@@ -40,18 +42,28 @@ _SOUGHT = {
 }
 
 
-def other_separator(available: Sequence[str]) -> str | None:
-    """Return the sign that seems to separate the names of a header that was read as one column's name."""
-    if len(available) != 1:
-        return None
-    sign = max(";|\t,", key=available[0].count)
-    return sign if sign in available[0] else None
+def other_separator(header: Sequence[str], own: str = ",") -> str | None:
+    """Return the sign that seems to separate the names of a header, None if it is `own`.
+
+    That is the one of `;`, `|`, tab and comma that there is more often than `own`, else, if the header
+    was read as one name, a colon or blank that is there twice.
+    """
+    line = own.join(header)
+    sign = max((s for s in ";|\t," if s != own), key=line.count)
+    if line.count(sign) > line.count(own):
+        return sign
+    return next((s for s in ": " if len(header) == 1 and s != own and line.count(s) > 1), None)
 
 
-def told_separator(sign: str) -> str:
+def told_separator(header: Sequence[str], sign: str) -> str:
     """Return what to say of a header whose names `other_separator` found to be separated by `sign`."""
+    if any(2 * sign in name for name in header):
+        return (
+            f"The fields seem to be separated by {2 * sign!r}; they must be by one character, so "
+            "convert the file, or use a preset (`recsys data list`) that knows it."
+        )
     return (
-        f"That is one column: its fields seem to be separated by {sign!r}. Of .csv files the setting "
+        f"The fields seem to be separated by {sign!r}. Of all .csv files, events' and items', the setting "
         f"data.separator says by what (here: separator: {json.dumps(sign)}); .tsv files have tabs, name "
         "others .csv."
     )
@@ -81,7 +93,7 @@ def event_columns(data: DataConfig, available: Sequence[str], file: str) -> dict
             continue
         if theirs not in available:
             raise DataError(
-                _missing(file, ours, theirs, available, "data.columns", tuple(found.values()))
+                _missing(data, file, ours, available, "data.columns", tuple(found.values()))
             )
         found[ours] = theirs
     return found
@@ -102,8 +114,7 @@ def item_columns(data: DataConfig, available: Sequence[str], file: str) -> dict[
     wanted = [ITEM, *(mapped if data.attributes is None else data.attributes)]
     for ours in wanted:
         if ours not in ours_to_theirs:
-            theirs = mapped.get(ours, ours)
-            raise DataError(_missing(file, ours, theirs, available, "data.item_columns"))
+            raise DataError(_missing(data, file, ours, available, "data.item_columns"))
     names = [n for n in ours_to_theirs if n != ITEM] if data.attributes is None else data.attributes
     return {name: ours_to_theirs[name] for name in [ITEM, *(n for n in names if n != ITEM)]}
 
@@ -129,21 +140,23 @@ def guess(ours: str, available: Sequence[str]) -> str | None:
 
 
 def _missing(
+    data: DataConfig,
     file: str,
     ours: str,
-    theirs: str,
     available: Sequence[str],
     key: str,
     taken: Sequence[str] = (),
 ) -> str:
+    mapping = data.columns if key == "data.columns" else data.item_columns
+    theirs, separator = mapping.get(ours, ours), format_of(Path(file), data.separator).delimiter
     free = [name for name in available if name not in taken]
     likely = guess(ours, free) or nearest(theirs, free, cutoff=0.3)
     lines = [
         f"{file} has no column {theirs!r}" + (f" (our {ours})" if ours != theirs else ""),
         f"  It has: {', '.join(available) or 'no columns'}.",
     ]
-    if sign := other_separator(available):
-        lines.append(f"  {told_separator(sign)}")
+    if sign := other_separator(available, separator):
+        lines.append(f"  {told_separator(available, sign)}")
     elif likely is not None:
         lines.append(f"  The nearest is {likely!r}; if that is it, set {key}.{ours}={likely}")
     if ours == TIMESTAMP:

@@ -106,14 +106,17 @@ def _describe_file(path: Path) -> FileSummary:
     size = path.stat().st_size
     summary = FileSummary(str(path), str(form), size, rows, columns, (), "")
     nothing = [f"{path}: the file has no rows"] if not rows and not broken else []
-    problems = (*broken, *nothing, *_problems(summary))
-    usable = rows and not other_separator([column.name for column in columns])
+    problems = (*broken, *nothing, *_problems(summary, form))
+    usable = rows and not other_separator([c.name for c in columns], form.delimiter)
     return replace(summary, problems=problems, yaml=_yaml(summary, form) if usable else "")
 
 
 def _separated(path: Path, form: Format) -> Format:
     """Return the format of a CSV file with the separator that cuts its header into names."""
-    if form.kind != "csv" or (sign := other_separator(read_header(path, form))) is None:
+    if form.kind != "csv":
+        return form
+    names = read_header(path, form)
+    if (sign := other_separator(names)) is None or any(2 * sign in name for name in names):
         return form
     other = replace(form, separator=sign)
     return other if len(read_header(path, other)) > 1 else form
@@ -158,10 +161,11 @@ def _may_be(column: ColumnSummary, ours: str) -> bool:
     return column.looks in ("whole numbers", "numbers", "text", "nothing")
 
 
-def _problems(file: FileSummary) -> list[str]:
+def _problems(file: FileSummary, form: Format) -> list[str]:
     out = []
-    if sign := other_separator([column.name for column in file.columns]):
-        out.append(told_separator(sign))
+    names = [column.name for column in file.columns]
+    if form.is_text and (sign := other_separator(names, form.delimiter)):
+        out.append(told_separator(names, sign))
     for ours in (USER, ITEM, TIMESTAMP):
         column = file.role(ours)
         if column is None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from recsys.evaluation.names import p_text
 from recsys.evaluation.page import Cell, facts, heading, page, paragraph, table
 from recsys.evaluation.svg import Dot, Figure, dots, drawing
+from recsys.manifest import written_aside
 
 Row = Mapping[str, Any]
 SLICED: Final = {
@@ -44,7 +45,8 @@ def write_study_page(path: Path, summary: Row) -> None:
         heading("Means over seeds"),
         _means(summary),
     ]
-    path.write_text(page(title, parts), encoding="utf-8")
+    with written_aside(path) as aside:
+        aside.write_text(page(title, parts), encoding="utf-8")
 
 
 def _against(summary: Row) -> list[str]:

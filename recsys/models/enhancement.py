@@ -59,6 +59,7 @@ class _Aggregate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, near: Tensor) -> Tensor:
         alpha = torch.bmm(near, own[..., None])[..., 0].softmax(dim=-1)  # [R, N]
+        alpha = alpha.to(near.dtype)  # autocast makes float32 of it on a GPU
         ctx.save_for_backward(own, near, alpha)
         return torch.bmm(alpha[:, None], near)[:, 0]  # [R, D]
 

@@ -275,7 +275,8 @@ class UniRec(EncoderModel):
             vectors: theirs, float [..., D].
         """
         assert self.enhancer is not None
-        # Most of what is read is frequent, and what is rare repeats: each rare item is made once.
+        # Most of what is read is frequent, and what is rare repeats: each rare item is made once. On a
+        # GPU the host waits for their number; what is saved is [..., K, D] of everything.
         places = self.is_rare[items].flatten().nonzero()[:, 0]  # [P]
         rare, which = torch.unique(items.flatten()[places], return_inverse=True)  # [R], [P]
         own, near = (

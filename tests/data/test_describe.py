@@ -159,11 +159,17 @@ def test_another_separator_is_told_and_nothing_suggested(tmp_path: Path) -> None
     assert file.yaml == ""
     file = describe_text(tmp_path / "e.csv", '"user;id"\na\n')  # one name, in quotes
     assert [column.name for column in file.columns] == ["user;id"] and file.yaml == ""
+    file = describe_text(tmp_path / "q.csv", '"user, item"\na\n')
+    assert not any("separated" in told for told in file.problems)
+    file = describe_text(tmp_path / "m.csv", "user_id::item_id::timestamp\na::x::1\n")
+    assert any("separated by '::'; they must be by one character" in told for told in file.problems)
+    assert file.yaml == ""
 
 
-@pytest.mark.parametrize("sign", [";", "\t"])
+@pytest.mark.parametrize("sign", [";", "\t", "|", ":", " "])
 def test_another_separator_of_csv_is_found_and_suggested(tmp_path: Path, sign: str) -> None:
-    text = f"customer{sign}sku{sign}day\na{sign}x{sign}2024-01-01\n"
+    price = "price,EUR" if sign in ";|\t" else "price"
+    text = f"customer{sign}sku{sign}day{sign}{price}\na{sign}x{sign}2024-01-01{sign}1\n"
     file = describe_text(tmp_path / "e.csv", text)
     assert file.format == f"csv separated by {sign!r}" and not file.problems
     data = DataConfig(**yaml.safe_load(file.yaml)["data"])

@@ -50,6 +50,16 @@ def test_files_without_rows_are_named_if_all_are_empty(tmp_path: Path) -> None:
     check_heads(config(empty, late))
 
 
+def test_the_separator_is_that_of_all_csv_files(tmp_path: Path) -> None:
+    events = write(tmp_path / "e.csv", "user_id;item_id;timestamp\na;x;1\n")
+    items = write(tmp_path / "i.csv", "item_id;title\nx;one\n")
+    check_heads(config(events, items=[str(items)], separator=";"))
+    items.write_text("item_id,title\nx,one\n")
+    says = r"i\.csv has no column 'item_id'[\s\S]*separated by ','\. Of all \.csv files, events' and items'"
+    with pytest.raises(DataError, match=says):
+        check_heads(config(events, items=[str(items)], separator=";"))
+
+
 def test_every_file_and_the_item_files_need_their_columns(tmp_path: Path) -> None:
     good = write(tmp_path / "a.csv", HEADER + "a,x,1\n")
     other = write(tmp_path / "b.csv", "user,item_id,timestamp\na,x,1\n")

@@ -127,9 +127,9 @@ def test_csv_may_have_another_separator(tmp_path: Path, separator: str) -> None:
     assert items is not None and items.rows() == [("d", "one, two")]
 
 
-@pytest.mark.parametrize("separator", ["", ";;", '"', "\n", "a", "7", "é"])
+@pytest.mark.parametrize("separator", ["", ";;", '"', "\n", "\x00", "a", "7", "é"])
 def test_no_other_sign_separates(separator: str) -> None:
-    with pytest.raises(ValueError, match="separator"):
+    with pytest.raises(ValueError, match="it is one sign, no letter, digit or quote, in quotes so"):
         DataConfig(separator=separator)
 
 

@@ -156,7 +156,7 @@ def test_models_of_equal_settings_are_trained_once_and_compared_each(
     assert ended("study", str(path), "--seeds", "1") == 0
     printed = capsys.readouterr().out
     assert "second/markov_again has the settings of second/markov: trained once" in printed
-    assert "3 cells have no figures yet; without --sets, --models and --seeds" in printed
+    assert "3 cells have no figures that count; without --sets, --models and --seeds" in printed
     assert [cell.name for cell in study.done()] == trained
     assert ended("study", str(path), "--models", "markov", "--seeds", "1") == 0  # by its run's name
     capsys.readouterr()
@@ -267,11 +267,13 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
     run_study(config, console, sets=["first"], hours=0.0)
     changed = json.loads((directory / SUMMARY).read_text())
     assert [r["set"] for r in changed["by_set"]["markov"]] == ["first"]
+    [told] = [line for line in out.getvalue().splitlines() if "the files as they are" in line]
+    assert told.startswith("second: figures of second/pop/0, second/markov/0, second/pop/1,")
     of_second = {f"second/{model}/{seed}" for model in ("pop", "markov") for seed in (0, 1)}
     assert of_second <= set(changed["missing"])
     run_study(config, console, sets=["second"], models=["markov"])
-    assert "second/markov/0 has figures that do not count: its data or settings have changed" in (
-        out.getvalue()
+    assert (
+        "second: figures of second/pop/0, second/pop/1 do not count: its data or" in out.getvalue()
     )
     changed = json.loads((directory / SUMMARY).read_text())
     assert "second/pop/0" in changed["missing"] and "second/markov/1" not in changed["missing"]

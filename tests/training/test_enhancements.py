@@ -173,6 +173,17 @@ def test_aggregation_by_hand() -> None:
     assert got.tolist() == pytest.approx([0.57521, 0.24473], abs=1e-5)
 
 
+def test_aggregation_of_halves_whose_weights_are_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast on a GPU makes a float32 softmax of bfloat16 products."""
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: softmax(x.float(), dim))
+    own = torch.randn(4, 5, dtype=torch.bfloat16, requires_grad=True)
+    near = torch.randn(4, 3, 5, dtype=torch.bfloat16, requires_grad=True)
+    rough = aggregate(own, near)
+    found = torch.autograd.grad(rough.float().sum(), (own, near))
+    assert {tensor.dtype for tensor in (rough, *found)} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (3, 2), (0,)])
 def test_aggregation_has_the_gradients_of_its_formula(shape: tuple[int, ...]) -> None:
     def formula(own: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
