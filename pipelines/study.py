@@ -6,9 +6,9 @@ asked for more does only what is missing. The cells most worth having come first
 and the page are made anew, of all cells whose data and settings are those of the configuration.
 
 A cell's own two files are all that the study needs of it: trained runs and reports may be deleted, and
-cells that another machine has trained count wherever the same data are prepared with the same settings. Models of a
-set that have equal settings are trained once, under the name of the one that its experiment has first (new
-models go below), and compared under each; the summary says which.
+cells that another machine has trained count wherever the same data are prepared with the same settings.
+Models of a set that have equal settings are trained once, under the name of the one that its experiment
+has first (new models go below), and compared under each; the summary says which.
 
     out/<study>/
       cells/<set>/<model>/<seed>.json     figures, the keys of the run and the report they are of, and
