@@ -37,7 +37,7 @@ def write_summary(study: Study) -> dict[str, Any]:
     for (name, model), by_seed in cells.items():
         known = {seed: _means_of(done[cell]) for seed, cell in by_seed.items()}
         means.append({"set": name, "model": model, **over_seeds(known)})
-    models = [m for m in dict.fromkeys(model for _, model in cells) if m != config.baseline]
+    models = [model for model in (*config.models, *config.once) if model != config.baseline]
     by_set, pooled = _compared(config.baseline, models, cells, found)
     summary: dict[str, Any] = {
         "name": config.name,

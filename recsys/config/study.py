@@ -31,7 +31,8 @@ class StudyConfig(Section):
     """Models of which the first seed is enough: counts, say, which draw nothing."""
     against: dict[str, list[str]] = {}
     """Further comparisons, ablations above all: a model and those that are compared with it, on the sets
-    that have both. What is named here alone is trained by the first seed."""
+    that have both. What is named here alone is trained by the first seed, and not compared with the
+    baseline unless that is named here."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
     k: Count = 10
     """Cut-off of the NDCG that is compared."""
