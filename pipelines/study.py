@@ -94,9 +94,10 @@ def run_study(
                 stack.enter_context(ray_session(study.experiment(cell).ray))
             console.rule(f"{number}/{len(todo)} {cell.name}")
             run_cell(study, cell, console)
-    for cell, file in study.done().items():
+    done = study.done()
+    for cell, file in done.items():
         study.keep(cell, file)
-    write_summary(study)
+    write_summary(study, done)
     return study.directory
 
 

@@ -20,12 +20,12 @@ Cells = dict[tuple[str, str], dict[int, Cell]]
 """The trained cell of a set and a model, by seed."""
 
 
-def write_summary(study: Study) -> dict[str, Any]:
-    """Make `summary.json` and the page of all cells that are done; return the summary."""
+def write_summary(study: Study, done: Mapping[Cell, Path]) -> None:
+    """Make `summary.json` and the page of the cells that are done, given with their files."""
     from recsys.evaluation.study import Scored, over_seeds
     from recsys.evaluation.study_page import write_study_page
 
-    config, done = study.config, study.done()
+    config = study.config
     found = {cell: Scored.load(rows_of(file)) for cell, file in done.items()}
     if not config.slices:
         found = {cell: one.whole() for cell, one in found.items()}
@@ -56,7 +56,6 @@ def write_summary(study: Study) -> dict[str, Any]:
     }
     write_json(study.directory / SUMMARY, summary)
     write_study_page(study.directory / PAGE, summary)
-    return summary
 
 
 def _against(

@@ -43,23 +43,24 @@ _SOUGHT = {
 
 
 def other_separator(header: Sequence[str], own: str = ",") -> str | None:
-    """Return the sign that seems to separate the names of a header, None if it is `own`.
+    """Return what seems to separate the names of a header, None if it is `own`.
 
     That is the one of `;`, `|`, tab and comma that there is more often than `own`, else, if the header
-    was read as one name, a colon or blank that is there twice.
+    was read as one name, a colon or blank that is there twice; the sign twice where it is doubled.
     """
     line = own.join(header)
-    sign = max((s for s in ";|\t," if s != own), key=line.count)
-    if line.count(sign) > line.count(own):
-        return sign
-    return next((s for s in ": " if len(header) == 1 and s != own and line.count(s) > 1), None)
+    signs = [s for s in ";|\t," if s != own and line.count(s) > line.count(own)]
+    if not signs and len(header) == 1:
+        signs = [s for s in ": " if s != own and line.count(s) > 1][:1]
+    sign = max(signs, key=line.count, default=None)
+    return 2 * sign if sign and any(2 * sign in name for name in header) else sign
 
 
-def told_separator(header: Sequence[str], sign: str) -> str:
+def told_separator(sign: str) -> str:
     """Return what to say of a header whose names `other_separator` found to be separated by `sign`."""
-    if any(2 * sign in name for name in header):
+    if len(sign) > 1:
         return (
-            f"The fields seem to be separated by {2 * sign!r}; they must be by one character, so "
+            f"The fields seem to be separated by {sign!r}; they must be by one character, so "
             "convert the file, or use a preset (`recsys data list`) that knows it."
         )
     return (
@@ -156,7 +157,7 @@ def _missing(
         f"  It has: {', '.join(available) or 'no columns'}.",
     ]
     if sign := other_separator(available, separator):
-        lines.append(f"  {told_separator(available, sign)}")
+        lines.append(f"  {told_separator(sign)}")
     elif likely is not None:
         lines.append(f"  The nearest is {likely!r}; if that is it, set {key}.{ours}={likely}")
     if ours == TIMESTAMP:

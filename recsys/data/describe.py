@@ -115,8 +115,7 @@ def _separated(path: Path, form: Format) -> Format:
     """Return the format of a CSV file with the separator that cuts its header into names."""
     if form.kind != "csv":
         return form
-    names = read_header(path, form)
-    if (sign := other_separator(names)) is None or any(2 * sign in name for name in names):
+    if (sign := other_separator(read_header(path, form))) is None or len(sign) > 1:
         return form
     other = replace(form, separator=sign)
     return other if len(read_header(path, other)) > 1 else form
@@ -165,7 +164,7 @@ def _problems(file: FileSummary, form: Format) -> list[str]:
     out = []
     names = [column.name for column in file.columns]
     if form.is_text and (sign := other_separator(names, form.delimiter)):
-        out.append(told_separator(names, sign))
+        out.append(told_separator(sign))
     for ours in (USER, ITEM, TIMESTAMP):
         column = file.role(ours)
         if column is None:

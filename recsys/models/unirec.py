@@ -279,10 +279,8 @@ class UniRec(EncoderModel):
         # GPU the host waits for their number; what is saved is [..., K, D] of everything.
         places = self.is_rare[items].flatten().nonzero()[:, 0]  # [P]
         rare, which = torch.unique(items.flatten()[places], return_inverse=True)  # [R], [P]
-        own, near = (
-            self.item_table(rare),
-            self.item_table(self.neighbours[rare]),
-        )  # [R, D], [R, K, D]
+        own = self.item_table(rare)  # [R, D]
+        near = self.item_table(self.neighbours[rare])  # [R, K, D]
         change = self.injected * (self.enhancer(own, near) - own)
         out = vectors.reshape(-1, vectors.shape[-1]).index_add(0, places, change[which])
         return out.view_as(vectors)
