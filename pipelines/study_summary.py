@@ -37,6 +37,9 @@ def write_summary(study: Study, done: Mapping[Cell, Path]) -> None:
     for (name, model), by_seed in cells.items():
         known = {seed: _means_of(done[cell]) for seed, cell in by_seed.items()}
         means.append({"set": name, "model": model, **over_seeds(known)})
+    for (_, model), by_seed in cells.items():
+        if model in config.once:  # its one run stands for every seed of what it is compared with
+            by_seed |= dict.fromkeys(config.seeds, by_seed[config.seeds[0]])
     models = [model for model in (*config.models, *config.once) if model != config.baseline]
     by_set, pooled = _compared(config.baseline, models, cells, found)
     summary: dict[str, Any] = {

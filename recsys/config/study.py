@@ -28,7 +28,7 @@ class StudyConfig(Section):
     baseline: str
     """What the others are compared with; one of `models`."""
     once: list[str] = []
-    """Models of which the first seed is enough: counts, say, which draw nothing."""
+    """Models that draw nothing, counts say: the first seed's run is compared with every seed of others."""
     against: dict[str, list[str]] = {}
     """Further comparisons, ablations above all: a model and those that are compared with it, on the sets
     that have both. What is named here alone is trained by the first seed, and not compared with the

@@ -166,6 +166,15 @@ def test_models_of_equal_settings_are_trained_once_and_compared_each(
     assert row["seeds"] == [1] and row["baseline"] != row["value"]
     assert "second/markov_again is second/markov" in (study.directory / PAGE).read_text()
 
+    # What is trained once is compared with every seed that the baseline has.
+    assert ended("study", str(path), "--models", "item_knn") == 0
+    capsys.readouterr()
+    summary = json.loads((study.directory / SUMMARY).read_text())
+    [knn] = summary["by_set"]["item_knn"]
+    assert (knn["seeds"], knn["baseline"]) == ([1], row["baseline"])
+    [own] = [r for r in summary["over_seeds"] if r["model"] == "item_knn"]
+    assert own["seeds"] == [0] and knn["value"] == pytest.approx(own["ndcg@10"], abs=1e-4)
+
     # Under both names it is not compared with itself, and nothing is trained.
     further = {"pop": ["markov_again", "item_knn"], "markov": ["markov_again"]}
     both = study.config.model_copy(
@@ -178,10 +187,8 @@ def test_models_of_equal_settings_are_trained_once_and_compared_each(
     assert (other["value"], other["seeds"]) == (row["baseline"], [1])
     assert other["difference"] == -row["difference"]
     assert summary["against"]["markov"] == {"by_set": {}, "pooled": {}}
-    assert summary["missing"] == [
-        f"second/{m}/0" for m in ("markov_again", "pop", "markov", "item_knn")
-    ]
-    assert summary["cells_left"] == 3
+    assert summary["missing"] == [f"second/{m}/0" for m in ("markov_again", "pop", "markov")]
+    assert summary["cells_left"] == 2
     assert [table.row_count for table in study_tables(summary)] == [2, 2, 0]
     assert "Against pop" in (study.directory / PAGE).read_text()
 
