@@ -6,8 +6,9 @@ intervals (rK, rV) and places (pK, pV):
 
     e_ij = q_i.(k_j + rK_ij + pK_j) / sqrt(D / H),    y_i = sum_j softmax_j(e_ij) (v_j + rV_ij + pV_j)
 
-Differences from the paper: the shortest gap is that of the events which are read, not of the user's
-whole history, so that nobody needs a row; pre-norm or LiGR blocks and any loss, as `sasrec` has them;
+Differences from the paper: the shortest gap is that of the events which are read up to the place i that
+asks, not of the user's whole history: so no place knows how soon later events follow, which at training
+it would and when recommending it cannot; pre-norm or LiGR blocks and any loss, as `sasrec` has them;
 places count from the oldest kept event; no dropout on attention weights; linear maps have no biases;
 tables are drawn from N(0, 0.02^2) and weight decay is the optimiser's.
 
@@ -161,16 +162,17 @@ class IntervalBlock(nn.Module):
 
 
 def personal_intervals(times: Tensor, segments: Tensor, largest: int) -> Tensor:
-    """Return min(largest, floor(|t_i - t_j| / shortest positive gap of the sequence)), [R, L, L].
+    """Return min(largest, floor(|t_i - t_j| / shortest positive gap of the sequence up to i)), [R, L, L].
 
-    Where all times of a sequence are equal, so are its intervals: 0.
+    0 where all times up to place i are equal.
     """
     before, _ = previous_times(times, segments)
     gaps = times - before
     never = torch.iinfo(torch.int64).max
     gaps = torch.where(gaps > 0, gaps, never)
-    size = segments.shape[1] + 1
-    shortest = torch.full((len(segments), size), never, device=times.device)
-    shortest = shortest.scatter_reduce(1, segments, gaps, "amin").gather(1, segments)  # [R, L]
+    length = segments.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=times.device).tril()
+    earlier = earlier & (segments[:, :, None] == segments[:, None, :])  # [R, L, L], place j up to i
+    shortest = torch.where(earlier, gaps[:, None, :], never).amin(dim=-1)  # [R, L]
     apart = (times[:, :, None] - times[:, None, :]).abs()  # [R, L, L]
     return (apart // shortest[:, :, None]).clamp(max=largest)

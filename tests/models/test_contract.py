@@ -263,3 +263,15 @@ def test_a_list_grows_as_if_its_history_did(name: str) -> None:
         state = model.step(state, torch.full((len(grown),), item))
         grown = [[*history, item] for history in grown]
         times = [[*stamps, stamps[-1] + 5 * HOUR if stamps else 0] for stamps in times]
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@torch.no_grad()
+def test_no_place_knows_what_follows_nor_when(name: str) -> None:
+    model = ready(CONFIGS[name])
+    assert isinstance(model, EncoderModel)
+    before = batch(model, [[3, 1, 4]], [[0, 50 * HOUR, 90 * HOUR]])
+    begun = model.hidden(before)
+    for items, hours in (([3, 1, 4, 1, 5], [0, 50, 90, 91, 92]), ([3, 1, 4, 9], [0, 50, 90, 900])):
+        whole = batch(model, [items], [[HOUR * hour for hour in hours]])
+        torch.testing.assert_close(model.hidden(whole)[:, :3], begun[:, :3], rtol=0, atol=1e-6)
