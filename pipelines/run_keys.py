@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.statistics import NEIGHBOURS
 from pipelines.warm_start import bundle_version
-from recsys.config import ExperimentConfig, UniRecConfig
+from recsys.config import ExperimentConfig, TiSASRecConfig, UniRecConfig
 from recsys.errors import ConfigError
 from recsys.manifest import file_hash, read_manifest, stable_hash
 
@@ -63,7 +63,7 @@ def model_of(config: ExperimentConfig, name: str) -> Any:
 def _described(model: Any) -> dict[str, Any]:
     """Return the settings of a model; of files it reads, what they hold instead of where they lie."""
     described: dict[str, Any] = model.model_dump(mode="json")
-    if isinstance(model, UniRecConfig) and (changed := [n for n, on in _changed(model) if on]):
+    if changed := [name for name, has in _changed(model) if has]:
         described["changed"] = changed
     if (pretrained := getattr(model, "pretrained", None)) is not None:
         from recsys.models.recformer.checkpoints import checkpoint_hash
@@ -79,17 +79,22 @@ def _described(model: Any) -> dict[str, Any]:
     return described
 
 
-def _changed(model: UniRecConfig) -> list[tuple[str, bool]]:
-    """Return what a part of the model does otherwise than in an earlier version, and who has that part.
+def _changed(model: Any) -> list[tuple[str, bool]]:
+    """Return what a part of a model does otherwise than in an earlier version, and whether it has that part.
 
     Runs of models without it stay what they are, which a new `STAGE_VERSION` would not leave them.
     """
+    if isinstance(model, TiSASRecConfig):
+        return [("no place knows how soon later events follow", True)]
+    if not isinstance(model, UniRecConfig):
+        return []
     regular = model.mode == "reference" and model.frequency_by == "count"
     return [
         ("the global term learns the logit", model.global_term),
         ("baskets vote without an order", model.votes is not None and model.baskets == "set"),
         ("uniformity is counted in whole numbers", model.uniformity),
         ("rarity is by count where frequency is", regular and model.needs_statistics),
+        ("items that training does not know are not counted", model.needs_statistics),
     ]
 
 

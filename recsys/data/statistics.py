@@ -60,40 +60,44 @@ class TrainingStatistics:
         return chosen
 
     def frequent_items(self, share: float = 0.3, by: FrequencyBy = "gap_variance") -> Bools:
-        """Tell the `floor(share * n_items)` most frequent items, bool [n_items + 1]; never PAD.
+        """Tell the `floor(share * T)` most frequent of the T items that are trained on, bool [n_items + 1].
 
         By gap variance the lowest are frequent and items of an undefined one never are; by count the
-        highest, and items without events never are. Ties go by the smaller index.
+        highest. Ties go by the smaller index. PAD and items without training events never are.
         """
         key = self._frequency_key(by)
-        order = np.argsort(key[1:], kind="stable") + 1
+        order = np.argsort(key, kind="stable")
         chosen = np.zeros(len(key), dtype=np.bool_)
-        chosen[order[: int(share * (len(key) - 1))]] = True
+        chosen[order[: int(share * np.count_nonzero(self.item_counts))]] = True
         return chosen & np.isfinite(key)
 
     def frequency_rank(self, by: FrequencyBy = "gap_variance") -> Float64:
         """Return the percentile rank v of every item in rarity, float64 [n_items + 1], 0 to 100.
 
-        0 is the most frequent item, 100 the rarest; equal ones share the mean of their ranks. PAD is 100.
+        0 is the most frequent item that is trained on, 100 the rarest; equal ones share the mean of their
+        ranks. PAD and items without training events are 100.
         """
-        key = self._frequency_key(by)[1:]
+        trained = self.item_counts > 0
+        key = self._frequency_key(by)[trained]
         _, where, counts = np.unique(key, return_inverse=True, return_counts=True)
         last = np.cumsum(counts)
         mean_rank = (last - counts + last - 1) / 2.0  # of ranks from 0
-        ranks = mean_rank[where] * (100.0 / max(1, len(key) - 1))
-        return np.concatenate([[100.0], ranks])
+        ranks = np.full(len(trained), 100.0)
+        ranks[trained] = mean_rank[where] * (100.0 / max(1, len(key) - 1))
+        return ranks
 
     def _frequency_key(self, by: FrequencyBy) -> Float64:
         """Return what sorts items from frequent to rare; infinite where they can never be frequent."""
-        counts = self.item_counts.astype(np.float64)
         if by == "count":
-            return np.where(counts > 0, -counts, np.inf)
-        if self.item_gap_variance is None:
+            key = -self.item_counts.astype(np.float64)
+        elif self.item_gap_variance is None:
             raise ArtifactError(
                 "items have no gap variance here: the times say nothing of it (see the features "
                 "manifest's clock); use frequency by count"
             )
-        return np.where(np.isnan(self.item_gap_variance), np.inf, self.item_gap_variance)
+        else:
+            key = self.item_gap_variance
+        return np.where(np.isnan(key) | (self.item_counts == 0), np.inf, key)
 
     def save(self, directory: Path) -> None:
         """Write every array that there is as `<name>.npy` into `directory`."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.data.statistics import TrainingStatistics
+from recsys.data.statistics import FrequencyBy, TrainingStatistics
 from recsys.errors import ArtifactError
 
 
 def statistics(**changes: object) -> TrainingStatistics:
-    variances = np.array([np.nan, *range(1, 11)], dtype=np.float64)
+    variances = np.array([np.nan, 1, 2, 3, 4, np.nan, 5, 6, 7, 8, 9])
     given = {
         "user_gap_variance": np.array([0.0, 4.32e6, 100.0, 9e6, 5e5]),
         "item_gap_variance": variances,
@@ -31,10 +31,12 @@ def test_users_without_a_variance_are_not_uniform() -> None:
 
 
 def test_the_lowest_item_variances_are_frequent() -> None:
-    found = np.flatnonzero(statistics().frequent_items(0.3))
+    found = np.flatnonzero(statistics().frequent_items(0.34))
     assert found.tolist() == [1, 2, 3]
     rank = statistics().frequency_rank()
-    np.testing.assert_allclose(rank[1:], np.arange(10) * 100 / 9)
+    trained = np.delete(np.arange(11), [0, 5])
+    np.testing.assert_allclose(rank[trained], np.arange(9) * 100 / 8)
+    assert rank[0] == rank[5] == 100
 
 
 def test_items_with_an_undefined_variance_are_the_rarest() -> None:
@@ -46,11 +48,24 @@ def test_items_with_an_undefined_variance_are_the_rarest() -> None:
 
 def test_by_count_the_most_taken_are_frequent_and_untaken_items_never() -> None:
     some = statistics()
-    assert np.flatnonzero(some.frequent_items(0.3, "count")).tolist() == [2, 3, 10]
-    assert not some.frequent_items(1.0, "count")[5]
+    assert np.flatnonzero(some.frequent_items(0.34, "count")).tolist() == [2, 3, 10]
+    assert np.flatnonzero(~some.frequent_items(1.0, "count")).tolist() == [0, 5]
     assert (
-        some.frequency_rank("count")[2] == some.frequency_rank("count")[3] == pytest.approx(50 / 9)
+        some.frequency_rank("count")[2] == some.frequency_rank("count")[3] == pytest.approx(50 / 8)
     )
+
+
+@pytest.mark.parametrize("by", ["gap_variance", "count"])
+def test_items_that_training_does_not_know_move_nothing(by: FrequencyBy) -> None:
+    before = statistics()
+    more = statistics(
+        item_counts=np.concatenate([before.item_counts, np.zeros(50, dtype=np.int64)]),
+        item_gap_variance=np.concatenate([before.item_gap_variance, np.full(50, np.nan)]),
+    )
+    known, new = np.split(more.frequent_items(0.6, by), [11])
+    assert known.sum() == 5 and not new.any()
+    np.testing.assert_array_equal(known, before.frequent_items(0.6, by))
+    np.testing.assert_array_equal(more.frequency_rank(by)[:11], before.frequency_rank(by))
 
 
 def test_a_clock_without_gaps_is_told() -> None:

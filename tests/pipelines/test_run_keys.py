@@ -18,6 +18,7 @@ from recsys.config import (
     ItemVectors,
     SASRecConfig,
     TextVectorsConfig,
+    TiSASRecConfig,
     UniRecConfig,
     VotesConfig,
 )
@@ -92,7 +93,8 @@ def test_a_tokenizer_is_its_words_and_its_special_ones(tmp_path: Path) -> None:
 
 def test_a_part_that_does_otherwise_than_before_makes_another_run() -> None:
     """Runs of other models stay what they are."""
-    plain = {"calendar": True, "global_term": False}
+    plain = {"calendar": True, "global_term": False, "item_enhancement": False}
+    plain |= {"sequence_enhancement": False}
 
     def changed(**settings: Any) -> list[str]:
         return list(_described(UniRecConfig(**plain | settings)).get("changed", []))
@@ -102,5 +104,7 @@ def test_a_part_that_does_otherwise_than_before_makes_another_run() -> None:
     assert changed(votes=VotesConfig()) == []
     baskets = {"baskets": "set", "training": {"objective": "next_basket"}}
     assert len(changed(votes=VotesConfig(), **baskets)) == 1 and changed(**baskets) == []
-    assert len(changed(mode="reference", frequency_by="count")) == 1
     assert changed(frequency_by="count") == changed(mode="reference") == []
+    parts: dict[str, Any] = {"sequence_enhancement": True, "frequency_by": "count"}
+    assert len(changed(**parts)) == 1 and len(changed(mode="reference", **parts)) == 2
+    assert len(_described(TiSASRecConfig())["changed"]) == 1

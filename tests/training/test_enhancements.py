@@ -38,9 +38,8 @@ def config(**changes: object) -> UniRecConfig:
 def statistics(users: list[float], items: list[float] | None = None) -> TrainingStatistics:
     variance = np.arange(ITEMS + 1.0) if items is None else np.array([np.nan, *items])
     near = (np.arange(ITEMS + 1)[:, None] + np.arange(1, 6)) % ITEMS + 1
-    return TrainingStatistics(
-        np.array(users), variance, np.ones(ITEMS + 1, dtype=np.int64), near.astype(np.int32)
-    )
+    counts = np.array([0, *[1] * ITEMS])
+    return TrainingStatistics(np.array(users), variance, counts, near.astype(np.int32))
 
 
 def test_regular_users_by_hand() -> None:
