@@ -30,6 +30,7 @@ from features.uniformity import (
 )
 from recsys.data.ordering import stable_order
 from recsys.data.sequences import Int32, Int64, SequenceStore
+from recsys.errors import DataError
 
 Item = int | str
 KEEP: Final = 100
@@ -59,7 +60,15 @@ class UserState:
 
         An event that comes late takes its place among the kept ones, and the gaps are those of the
         right order. One older than all kept ones, when others are forgotten already, is only counted.
+
+        Raises:
+            DataError: the event has a time and those before it have none, or the other way round.
         """
+        if self.items and (time is None) == bool(self.times):
+            raise DataError(
+                f"an event of item {item!r} has {'no' if time is None else 'a'} time, unlike those before "
+                "it; give all events of a user times, or none"
+            )
         if time is None or not self.items:
             return self._inserted(len(self.items), item, time, self.gaps, keep)
         place = bisect_right(self.times, time)

@@ -28,8 +28,9 @@ LENGTH: Final = 10
 class BundleModel:
     """What MLflow asks for predictions: one list for each row.
 
-    A row has a `history` (item ids, oldest first) or a `user_id` of the bundle, and may have `exclude`,
-    item ids that are not wanted. Rows of both kinds in one table have an empty list for what they have
+    A row has a `history` (item ids, oldest first) or a `user_id` of the bundle, and may have `times`, the
+    seconds of its history's items (needed where the model reads times), and `exclude`, item ids that are
+    not wanted. Rows of both kinds in one table have an empty list for what they have
     not, and None for no user. The parameter `k` is the length of the lists.
     """
 
@@ -71,6 +72,7 @@ def _query(row: Mapping[str, Any], k: int) -> Query:
     # MLflow takes no empty cell in a column of lists, so beside a user an empty list is no history.
     return Query(
         history=None if user is not None and not history else history,
+        times=None if user is not None and not history else _seconds(row.get("times")),
         user_id=user,
         k=k,
         exclude=_ids(row.get("exclude")) or [],
@@ -79,6 +81,11 @@ def _query(row: Mapping[str, Any], k: int) -> Query:
 
 def _ids(value: Any) -> list[str] | None:
     return None if _is_missing(value) else [str(item) for item in value]
+
+
+def _seconds(value: Any) -> list[int] | None:
+    # An empty list beside a history is a cell that MLflow does not let be empty.
+    return None if _is_missing(value) or not len(value) else [int(second) for second in value]
 
 
 def _is_missing(value: Any) -> bool:
@@ -118,6 +125,7 @@ def signature() -> Any:
         inputs=Schema(
             [
                 ColSpec(ids, "history", required=False),
+                ColSpec(Array(DataType.long), "times", required=False),
                 ColSpec(DataType.string, "user_id", required=False),
                 ColSpec(ids, "exclude", required=False),
             ]

@@ -196,7 +196,8 @@ class GrownEncoder(EncoderModel):
     def __init__(self, inner: EncoderModel, vectors: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(vectors), inner.width)
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
+        self.reads_times, self.reads_baskets = inner.reads_times, inner.reads_baskets
+        self.reads_previous = inner.reads_previous
         self.reads_texts = inner.reads_texts
         self._texts: TokenStore | None = None
         self.register_buffer("vectors", vectors)
@@ -323,7 +324,8 @@ class GrownModel(Model):
     def __init__(self, inner: Model, weights: Tensor, stands_for: Tensor) -> None:
         super().__init__(inner.n_items + len(weights))
         self.inner, self.max_length = inner, inner.max_length
-        self.reads_baskets, self.reads_previous = inner.reads_baskets, inner.reads_previous
+        self.reads_times, self.reads_baskets = inner.reads_times, inner.reads_baskets
+        self.reads_previous = inner.reads_previous
         self.weights = weights
         self.register_buffer("stands_for", stands_for)
 

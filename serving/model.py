@@ -97,7 +97,7 @@ class ServedModel:
         common = np.argsort(-self.base.popularity[1:], kind="stable")[:3]
         newest = [ids[len(ids) - 1]]
         queries = [
-            Query(history=history, k=10, exclude_seen=True)
+            Query(history=history, times=[0] * len(history), k=10, exclude_seen=True)
             for history in ([], [ids[int(row)] for row in common], newest)
         ]
         try:

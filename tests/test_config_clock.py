@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from recsys.config import (
+    NeighbourVotesConfig,
     SASRecConfig,
     SetModelConfig,
     TiSASRecConfig,
@@ -60,6 +61,10 @@ def test_without_a_clock_there_are_no_gaps() -> None:
     assert refused("relative", **BARE, votes=VOTES) == ["votes.recency_half_life"]
     with pytest.raises(ConfigError, match=r"votes\.gap_scale.*\n.*votes\.recency_half_life"):
         check_clock({"s": SetModelConfig(votes=VOTES)}, "none")
+    alone = {"v": NeighbourVotesConfig(gap_scale=60, recency_half_life=7)}
+    with pytest.raises(ConfigError, match=r"v\.gap_scale is set(.|\n)*v\.recency_half_life is 7"):
+        check_clock(alone, "none")
+    check_clock(alone, "absolute")
     with pytest.raises(ConfigError, match=r"models\.t\.kind is tisasrec.*use sasrec"):
         check_clock({"t": TiSASRecConfig()}, "none")
     check_clock({"t": TiSASRecConfig()}, "relative")

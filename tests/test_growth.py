@@ -47,7 +47,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def scores(bundle: Bundle, history: list[str]) -> dict[str, float]:
-    query = Query(history=history, k=N_ITEMS + 5, exclude_seen=False)
+    query = Query(history=history, times=[0] * len(history), k=N_ITEMS + 5, exclude_seen=False)
     [answer] = Recommender(bundle).recommend([query])
     return dict(zip(answer.items, answer.scores, strict=True))
 
@@ -63,7 +63,7 @@ def test_a_new_items_score_is_the_mean_of_those_it_is_like(bundle: Bundle) -> No
 
 def test_in_a_history_it_is_read_as_the_one_it_is_most_like(bundle: Bundle) -> None:
     grown = grow(bundle, [LIKE_TWO]).bundle
-    query = Query(history=["i05", "new"], k=N_ITEMS)
+    query = Query(history=["i05", "new"], times=[0, 0], k=N_ITEMS)
     [answer] = Recommender(grown).recommend([query])
     assert answer.unknown == [] and "new" not in answer.items
     alone = scores(bundle, ["i05", "i07"])
@@ -201,9 +201,15 @@ def test_pools_to_be_reranked_go_by_the_whole_score(tmp_path: Path, strategy: st
     """With a pool of five the product alone would choose others than the score does."""
     bundle = load_bundle(make_bundle(tmp_path, UNIREC))
     assert bundle.index is not None and isinstance(bundle.model, EncoderModel)
-    best = Recommender(bundle).recommend([Query(history=HISTORY, k=5)])[0]
+    best = Recommender(bundle).recommend([Query(history=HISTORY, times=[0] * 3, k=5)])[0]
     settings = SearchSettings(groups=1, beams=1, candidates=5, diversity=0.5)
-    asked = Query(history=HISTORY, k=5, strategy=strategy, settings=settings)  # type: ignore[arg-type]
+    asked = Query(
+        history=HISTORY,
+        times=[0] * 3,
+        k=5,
+        strategy=strategy,  # type: ignore[arg-type]
+        settings=settings,
+    )
     [found] = Recommender(bundle).recommend([asked])
     assert set(found.items) == set(best.items)
     assert dict(zip(found.items, found.scores, strict=True)) == pytest.approx(

@@ -23,7 +23,7 @@ from recsys.config import (
 )
 from recsys.data.batches import batch_from_lists
 from recsys.errors import DataError
-from recsys.recommender import Query, Recommender
+from recsys.recommender import Continue, Query, Recommender
 from recsys.recommender.likeness import Likeness
 
 CONFIGS: dict[str, ModelConfig] = {
@@ -51,13 +51,23 @@ def sasrec(recommenders: dict[str, Recommender]) -> Recommender:
     return recommenders["sasrec"]
 
 
+def at_once(history: list[str], **rest: Any) -> Query:
+    """Return a query for a history whose events are all of one moment."""
+    return Query(history=history, times=[0] * len(history), **rest)
+
+
 def expected(
-    name: str, history: list[int], k: int, forbidden: set[int], allowed: set[int] | None = None
+    name: str,
+    history: list[int],
+    k: int,
+    forbidden: set[int],
+    allowed: set[int] | None = None,
+    times: list[int] | None = None,
 ) -> tuple[list[str], list[float]]:
     """Rank by the model's scores, ties by item, the slow way."""
     model = fitted(CONFIGS[name])
     with torch.no_grad():
-        batch = batch_from_lists([history], [[0] * len(history)], model.max_length)
+        batch = batch_from_lists([history], [times or [0] * len(history)], model.max_length)
         scores = model.score(batch)[0].tolist()
     left = (set(range(1, N_ITEMS + 1)) if allowed is None else allowed) - forbidden
     order = sorted(left, key=lambda i: (-scores[i], i))[:k]
@@ -66,7 +76,7 @@ def expected(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_ranks_the_catalogue_for_a_history(recommenders: dict[str, Recommender], name: str) -> None:
-    (answer,) = recommenders[name].recommend([Query(history=["i05", "i09", "i05"], k=7)])
+    (answer,) = recommenders[name].recommend([at_once(["i05", "i09", "i05"], k=7)])
     items, scores = expected(name, [5, 9, 5], 7, {5, 9})
     assert answer.items == items
     assert answer.scores == pytest.approx(scores, rel=1e-5)
@@ -75,17 +85,17 @@ def test_ranks_the_catalogue_for_a_history(recommenders: dict[str, Recommender],
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_exclusions_and_allow_lists_hold(recommenders: dict[str, Recommender], name: str) -> None:
-    asked = Query(history=["i05", "i09"], k=5, exclude=["i07", "nope"], exclude_seen=False)
+    asked = at_once(["i05", "i09"], k=5, exclude=["i07", "nope"], exclude_seen=False)
     (answer,) = recommenders[name].recommend([asked])
     assert answer.items == expected(name, [5, 9], 5, {7})[0]
     assert answer.unknown_excluded == ["nope"]
-    few = Query(history=["i05", "i09"], k=5, exclude=["i07"], allow=["i07", "i09", "i11", "x"])
+    few = at_once(["i05", "i09"], k=5, exclude=["i07"], allow=["i07", "i09", "i11", "x"])
     (answer,) = recommenders[name].recommend([few])
     assert answer.items == ["i11"]
     assert answer.unknown_allowed == ["x"]
-    (answer,) = recommenders[name].recommend([Query(history=["i05"], allow=[])])
+    (answer,) = recommenders[name].recommend([at_once(["i05"], allow=[])])
     assert answer.items == []
-    many = Query(history=["i05"], k=9, allow=NAMES[3:30])
+    many = at_once(["i05"], k=9, allow=NAMES[3:30])
     (answer,) = recommenders[name].recommend([many])
     assert answer.items == expected(name, [5], 9, {5}, set(range(4, 31)))[0]
 
@@ -94,7 +104,7 @@ def test_exclusions_and_allow_lists_hold(recommenders: dict[str, Recommender], n
 def test_unknown_ids_are_skipped_and_reported(
     recommenders: dict[str, Recommender], name: str
 ) -> None:
-    asked = Query(history=["x", "i05", "", "x", "i09"], k=5)
+    asked = at_once(["x", "i05", "", "x", "i09"], k=5)
     (answer,) = recommenders[name].recommend([asked])
     assert answer.items == expected(name, [5, 9], 5, {5, 9})[0]
     assert answer.unknown == ["x", ""]
@@ -120,6 +130,31 @@ def test_nobody_gets_the_default_list_and_is_told_why(
     if name == "pop":
         counts = np.bincount(events().items, minlength=N_ITEMS + 1)
         assert default == [item_name(i) for i in np.argsort(-counts[1:], kind="stable")[:5] + 1]
+
+
+def test_a_model_that_reads_times_is_given_them_or_nothing(
+    recommenders: dict[str, Recommender],
+) -> None:
+    history, times = ["i05", "x", "i09", "i02"], [0, 10, 7_000, 400_000]
+    answers = {
+        name: some.recommend([Query(history=history, times=times, k=7)])[0]
+        for name, some in recommenders.items()
+    }
+    for name, answer in answers.items():
+        known = [0, 7_000, 400_000]
+        assert answer.items == expected(name, [5, 9, 2], 7, {5, 9, 2}, times=known)[0]
+    timed = recommenders["unirec"]
+    (other,) = timed.recommend([at_once(history, k=7)])
+    assert other.scores != answers["unirec"].scores
+    with pytest.raises(
+        DataError, match=r"unirec reads when things.*4 items has no times; give them"
+    ):
+        timed.recommend([Query(history=history)])
+    with pytest.raises(DataError, match="has no times"):
+        timed.continue_lists([Continue(history=history)])
+    for name in ("sasrec", "markov", "pop"):  # they read none, so they need none
+        (without,) = recommenders[name].recommend([Query(history=history, k=7)])
+        assert without.items == answers[name].items
 
 
 def test_a_user_is_served_by_the_events_in_the_bundle(sasrec: Recommender) -> None:
@@ -246,7 +281,7 @@ def test_never_an_excluded_item_and_always_a_full_list(
 
 def test_a_batch_answers_as_each_alone(recommenders: dict[str, Recommender]) -> None:
     asked = [
-        Query(history=["i01"] * n + ["i02"], k=n + 1, allow=None if n % 2 else NAMES[:20])
+        at_once(["i01"] * n + ["i02"], k=n + 1, allow=None if n % 2 else NAMES[:20])
         for n in range(8)
     ]
     for recommender in recommenders.values():

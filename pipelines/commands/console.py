@@ -48,6 +48,26 @@ def open_console() -> Console:
     return console
 
 
+Times = Annotated[
+    str | None,
+    typer.Option(
+        help="Seconds of the history's items, as many, separated by commas; for models that read times."
+    ),
+]
+
+
+def split_times(text: str | None) -> list[int] | None:
+    """Split `1,2,3`; None stays None."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in split_ids(text)]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--times is {text!r}; it is whole seconds separated by commas, as 1700000000,1700000060"
+        ) from error
+
+
 def split_ids(text: str) -> list[str]:
     """Split `a,b,c`; an empty text is an empty list."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import Beams, BundlePath, Groups, open_console, split_ids
+from pipelines.commands.console import (
+    Beams,
+    BundlePath,
+    Groups,
+    Times,
+    open_console,
+    split_ids,
+    split_times,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +34,7 @@ def recommend(
     history: Annotated[
         str | None, typer.Option(help="Item ids, oldest first, separated by commas.")
     ] = None,
+    times: Times = None,
     user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
     previous: Annotated[
         list[str] | None,
@@ -74,6 +83,7 @@ def recommend(
     recommender = Recommender(load_bundle(find_bundle(bundle)))
     query = Query(
         history=None if history is None else split_ids(history),
+        times=split_times(times),
         user_id=user,
         previous=None if previous is None else [split_ids(one) for one in previous],
         k=k,
@@ -106,6 +116,7 @@ def continue_list(
     history: Annotated[
         str | None, typer.Option(help="Item ids, oldest first, separated by commas.")
     ] = None,
+    times: Times = None,
     user: Annotated[str | None, typer.Option(help="A user whose history is in the bundle.")] = None,
     steps: Annotated[int, typer.Option(help="Items of each list.", min=1)] = 10,
     groups: Groups = 4,
@@ -131,6 +142,7 @@ def continue_list(
     recommender = Recommender(load_bundle(find_bundle(bundle)))
     asked = Continue(
         history=None if history is None else split_ids(history),
+        times=split_times(times),
         user_id=user,
         steps=steps,
         settings=SearchSettings(groups, beams, diversity, candidates=candidates),

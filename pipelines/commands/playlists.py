@@ -77,7 +77,9 @@ def songs(
         raise typer.BadParameter("give either --items or --playlist")
     recommender = _open(bundle)
     history = recommender.songs_of(playlist) if playlist is not None else split_ids(items or "")
-    [found] = recommender.recommend([Query(history=history, k=k, exclude_seen=True)])
+    at_once = [0] * len(history)  # the songs of a list have no times
+    query = Query(history=history, times=at_once, k=k, exclude_seen=True)
+    [found] = recommender.recommend([query])
     if as_json:
         typer.echo(json.dumps({**asdict(found), "items": found.rows()}, indent=2))
         return

@@ -81,7 +81,7 @@ from recsys.config.tune import (
     apply_settings,
     setting_of,
 )
-from recsys.config.votes import VotesConfig
+from recsys.config.votes import NeighbourVotesConfig, PairVotes, VotesConfig
 
 __all__ = [
     "BagOfTokensConfig",
@@ -103,9 +103,11 @@ __all__ = [
     "MarkovConfig",
     "ModelConfig",
     "Moment",
+    "NeighbourVotesConfig",
     "OnProblem",
     "OrderTestConfig",
     "OwnPopularityConfig",
+    "PairVotes",
     "PopularityConfig",
     "PretrainConfig",
     "ProblemRules",

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from recsys.config.models import LagMarkovConfig, ModelConfig, TiSASRecConfig, UniRecConfig
+from recsys.config.votes import NeighbourVotesConfig
 from recsys.errors import ConfigError
 from recsys.schema import Clock
 
@@ -85,6 +86,8 @@ def _compares_users(config: ModelConfig) -> Iterator[str]:
 def _reads_gaps(config: ModelConfig) -> Iterator[str]:
     if isinstance(config, TiSASRecConfig):
         yield "kind is tisasrec, which attends by times; use sasrec"
+    if isinstance(config, NeighbourVotesConfig) and config.gap_scale is not None:
+        yield "gap_scale is set; leave it out"
     votes = getattr(config, "votes", None)
     if votes is not None and votes.gap_scale is not None:
         yield "votes.gap_scale is set; leave it out"

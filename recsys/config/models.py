@@ -11,7 +11,7 @@ from recsys.config.recformer import RecformerConfig
 from recsys.config.section import Section
 from recsys.config.text import ItemVectors, TextItems, TextVotes
 from recsys.config.training import SET_OBJECTIVES, TrainingConfig
-from recsys.config.votes import VotesConfig
+from recsys.config.votes import NeighbourVotesConfig, VotesConfig
 
 
 class PopularityConfig(Section):
@@ -351,6 +351,7 @@ ModelConfig = Annotated[
     | MarkovConfig
     | LagMarkovConfig
     | ItemKNNConfig
+    | NeighbourVotesConfig
     | BagOfTokensConfig
     | TextVectorsConfig
     | SASRecConfig

@@ -37,6 +37,7 @@ class Shuffled(Model):
         super().__init__(model.n_items)
         self.model = model
         self.max_length = model.max_length
+        self.reads_times = model.reads_times
         self.reads_baskets = model.reads_baskets
         self.reads_previous = model.reads_previous
         self.way: Way = way

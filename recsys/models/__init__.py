@@ -8,6 +8,7 @@ from recsys.config import (
     LagMarkovConfig,
     MarkovConfig,
     ModelConfig,
+    NeighbourVotesConfig,
     OwnPopularityConfig,
     PopularityConfig,
     RecformerConfig,
@@ -46,6 +47,10 @@ def build_model(config: ModelConfig, n_items: int) -> Model:
             from recsys.models.item_knn import ItemKNN
 
             return ItemKNN(config, n_items)
+        case NeighbourVotesConfig():
+            from recsys.models.neighbour_votes import VotesAlone
+
+            return VotesAlone(config, n_items)
         case BagOfTokensConfig():
             from recsys.models.bag_of_tokens import BagOfTokens
 

@@ -16,13 +16,15 @@ class Model(nn.Module, ABC):
     """A ranking model over a fixed catalogue of `n_items` items (indices 1..n_items, 0 is PAD).
 
     Built from its configuration alone; its whole state is tensors (`state_dict`), so a bundle needs
-    no pickle. A model reads at most the newest `max_length` events of a history, and the baskets of a
-    batch only if it says so by `reads_baskets`; it then cannot do without them. One that knows what to
-    make of the lists before a list says by `reads_previous` how many it reads; it can do without. One
-    with `reads_texts` takes items that the catalogue does not hold as sentences, `SequenceBatch.texts`.
+    no pickle. A model reads at most the newest `max_length` events of a history, and the times and the
+    baskets of a batch only if it says so by `reads_times` and `reads_baskets`; it then cannot do without.
+    One that knows what to make of the lists before a list says by `reads_previous` how many it reads; it
+    can do without. One with `reads_texts` takes items that the catalogue does not hold as sentences,
+    `SequenceBatch.texts`.
     """
 
     max_length: int
+    reads_times: bool = False
     reads_baskets: bool = False
     reads_previous: int = 0
     reads_texts: bool = False

@@ -17,6 +17,8 @@ event counts once for each later basket within reach, in equal shares for its it
 basket, of which none is the later. In which order a basket is written changes nothing, unless `history`
 or the model's `max_length` cuts it.
 
+They also score by themselves (`VotesAlone`): what a learned model must beat whose score they join.
+
 Shapes: B sequences, H events that vote, K kept neighbours, C candidates, V items.
 """
 
@@ -30,13 +32,14 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from recsys.config import VotesConfig
+from recsys.config import NeighbourVotesConfig, PairVotes, VotesConfig
 from recsys.data.batches import SequenceBatch
 from recsys.data.recency import Recency
 from recsys.data.sequences import Int32, Int64, TrainingData
 from recsys.errors import DataError
+from recsys.models.contract import CountingModel
 from recsys.models.pairs import Block, Float64, basket_pair_blocks, pair_blocks
-from recsys.models.votes import largest
+from recsys.models.votes import fill_up, largest, popularity_fill
 
 Times = TypeVar("Times", Int64, Tensor)
 
@@ -47,9 +50,10 @@ class NeighbourVotes(nn.Module):
     neighbours: Tensor  # int32 [V + 1, K], 0 where there are fewer
     shares: Tensor  # float [V + 1, K]
 
-    def __init__(self, config: VotesConfig, n_items: int, *, baskets_as_sets: bool = False) -> None:
+    def __init__(self, config: PairVotes, n_items: int, *, baskets_as_sets: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.reads_times = config.gap_scale is not None
         self.baskets_as_sets = baskets_as_sets
         kept = (n_items + 1, min(config.kept, n_items))
         self.register_buffer("neighbours", torch.zeros(kept, dtype=torch.int32))
@@ -126,6 +130,8 @@ class NeighbourVotes(nn.Module):
 
     def bonus(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return weight log(1 + v / floor), float [B, C], for items [C], or [B, C] row by row."""
+        if not isinstance(self.config, VotesConfig):
+            raise TypeError("votes without a weight add nothing to a score")
         votes = self.votes(batch)  # [B, V + 1]
         if items is not None:
             votes = votes[:, items] if items.dim() == 1 else votes.gather(1, items)
@@ -135,6 +141,30 @@ class NeighbourVotes(nn.Module):
         """Return the items of most votes, int64 [B, count or fewer], 0 where nobody has any."""
         found = self.votes(batch).topk(min(count, len(self.neighbours)), dim=1)
         return torch.where(found.values > 0, found.indices, 0)
+
+
+class VotesAlone(CountingModel):
+    """Scores by v(i); items that nobody votes for follow by popularity (negative scores)."""
+
+    fill: Tensor  # float32 [V + 1]
+
+    def __init__(self, config: NeighbourVotesConfig, n_items: int) -> None:
+        super().__init__(n_items)
+        self.max_length = config.history
+        self.reads_baskets = config.baskets == "set"
+        self.votes = NeighbourVotes(config, n_items, baskets_as_sets=self.reads_baskets)
+        self.reads_times = self.votes.reads_times
+        self.register_buffer("fill", popularity_fill(np.zeros(n_items + 1, dtype=np.int64)))
+
+    def fit(self, data: TrainingData) -> None:
+        """Count the pairs and the items of the training events."""
+        self.votes.fit(data)
+        self.fill.copy_(popularity_fill(data.item_counts()))
+
+    def score(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
+        """Return votes, or the fill, float32 [B, C]."""
+        votes = fill_up(self.votes.votes(batch), self.fill)  # [B, V + 1]
+        return votes if items is None else votes[:, items]
 
 
 def kept_columns(matrix: sparse.csr_array, kept: int) -> tuple[Int32, Float64]:

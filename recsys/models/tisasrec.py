@@ -57,7 +57,7 @@ class TiSASRec(EncoderModel):
         self.normalise = config.normalise
         self.temperature = config.training.loss.temperature
         self.largest = config.intervals
-        self.reads_baskets = config.baskets == "set"
+        self.reads_times, self.reads_baskets = True, config.baskets == "set"
         self.item_table = nn.Embedding(n_items + 1, config.width, padding_idx=PAD)
         self.interval_keys = nn.Embedding(config.intervals + 1, config.width)
         self.interval_values = nn.Embedding(config.intervals + 1, config.width)

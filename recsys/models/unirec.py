@@ -65,6 +65,8 @@ class UniRec(EncoderModel):
         if config.votes is not None:
             sets = self.reads_baskets
             self.votes = NeighbourVotes(config.votes, n_items, baskets_as_sets=sets)
+        timed = (config.calendar, config.interval, config.time_bias, config.uniformity)
+        self.reads_times = any(timed) or (self.votes is not None and self.votes.reads_times)
         self.is_inner_product = not config.global_term and self.votes is None
         width = config.width
         self.item_table = item_table(config.text, n_items, width)

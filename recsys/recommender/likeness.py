@@ -25,13 +25,11 @@ class Likeness:
 
     Args:
         bundle: a loaded bundle.
-        timed: give the model times, all zero, where it has no vectors and is asked itself.
         device: where the model is.
     """
 
-    def __init__(self, bundle: Bundle, timed: bool, device: torch.device) -> None:
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
-        self._timed = timed
         self._device = device
         self.removed: Int64 = np.zeros(0, dtype=np.int64)
         self._lengths = None if bundle.index is None else bundle.index.lengths
@@ -74,7 +72,8 @@ class Likeness:
             unit = columns[:, mine] / self._lengths[mine]  # [D, B]
             return (unit.T @ columns).div_(self._lengths)
         zeros = [[0]] * len(own)
-        batch = batch_from_lists(own, zeros if self._timed else None, 1, zeros)
+        # Of one event there are no gaps, so any time will do.
+        batch = batch_from_lists(own, zeros, 1, zeros)
         return self.bundle.model.score(batch.to(self._device)).float().cpu().clone()
 
 

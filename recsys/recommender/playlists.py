@@ -86,17 +86,15 @@ class PlaylistFinder:
         bundle: a loaded bundle.
         resolver: translates items.
         reads: newest items of a list that the model is given.
-        timed: the model is given times, all zero.
         device: where the model is.
     """
 
     def __init__(
-        self, bundle: Bundle, resolver: Resolver, reads: int, timed: bool, device: torch.device
+        self, bundle: Bundle, resolver: Resolver, reads: int, device: torch.device
     ) -> None:
         self.bundle = bundle
         self._resolver = resolver
         self._reads = reads
-        self._timed = timed
         self._device = device
 
     def similar(self, requests: Sequence[SimilarPlaylists]) -> list[FoundPlaylists]:
@@ -221,7 +219,7 @@ class PlaylistFinder:
     def _batch(self, lists: list[list[int]]) -> SequenceBatch:
         places = [list(range(len(one))) for one in lists]
         zeros = [[0] * len(one) for one in lists]
-        return batch_from_lists(lists, zeros if self._timed else None, self._reads, places)
+        return batch_from_lists(lists, zeros, self._reads, places)
 
 
 def check_similar(one: SimilarPlaylists) -> None:

@@ -75,14 +75,13 @@ class Recommender:
         reads = longest if max_history is None else min(longest, max_history)
         self._observe = observe or (lambda stage, seconds: None)
         self._ids: list[str] = ["", *bundle.item_ids.ids.to_list()]
-        clock = bundle.recent is not None and bundle.recent.timestamps is not None
         self._device = next(
             (tensor.device for tensor in bundle.model.state_dict().values()), torch.device("cpu")
         )
-        self._resolver = Resolver(bundle, reads, clock, read_texts)
+        self._resolver = Resolver(bundle, reads, read_texts)
         self._maker = ListMaker(bundle, self._resolver, self._device)
-        self._likeness = Likeness(bundle, clock, self._device)
-        self.playlists = PlaylistFinder(bundle, self._resolver, reads, clock, self._device)
+        self._likeness = Likeness(bundle, self._device)
+        self.playlists = PlaylistFinder(bundle, self._resolver, reads, self._device)
 
     @property
     def removed(self) -> Int64:

@@ -78,17 +78,13 @@ class Resolver:
     Args:
         bundle: a loaded bundle.
         reads: newest events of a history that the model is given.
-        timed: give the model the times of events.
         reader: reads the texts of histories.
     """
 
-    def __init__(
-        self, bundle: Bundle, reads: int, timed: bool, reader: TextReader | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, reads: int, reader: TextReader | None = None) -> None:
         self.bundle = bundle
         self._reader = reader
         self._reads = reads
-        self._timed = timed
         self.removed: Int64 = np.zeros(0, dtype=np.int64)
         """Items that are in no list; replaced as a whole when that changes."""
         bundle.item_ids.encode([])  # builds the lookup now, not under the first request
@@ -170,6 +166,11 @@ class Resolver:
             order, baskets = order[inside], baskets[inside]
         read = taken[order]
         known = read != PAD
+        if by_model and self.bundle.model.reads_times and query.times is None and known.any():
+            raise DataError(
+                f"the model of bundle {self.bundle.name} reads when things happened, and this history of "
+                f"{len(items)} items has no times; give them, one for each item, in seconds as its data have"
+            )
         unknown = list[str]()
         if not known.all():
             unknown = self.translate([one for one in history if not isinstance(one, ItemText)])[1]
@@ -227,7 +228,7 @@ class Resolver:
         n, model = self._reads, self.bundle.model
         some = [r.history for r in resolved]
         sentences, items = joined_texts([(e.items[-n:], e.sentences) for e in some])
-        times = [events.times[-n:].tolist() for events in some] if self._timed else None
+        times = [events.times[-n:].tolist() for events in some] if model.reads_times else None
         baskets = [e.baskets[-n:].tolist() for e in some] if model.reads_baskets else None
         batch = batch_from_lists(items, times, n, baskets)
         if sentences is not None:

@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const history = []; // {item_id, title}
+const history = []; // {item_id, title, time}: when it was chosen, in seconds since 1970
 let asked = 0; // number of the newest round of requests: older answers are not shown
 
 // What is asked for side by side. A strategy that this endpoint does not have is left out.
@@ -61,8 +61,14 @@ async function search() {
   const found = words ? (await call(`/v1/items?q=${encodeURIComponent(words)}`)).items : [];
   if (words !== at("search").value.trim()) return;
   at("found").replaceChildren(...found.map((item) => element("li", undefined, [
-    button(shown(item), () => { history.push(item); showHistory(); recommend(); }),
+    button(shown(item), () => { choose(item); }),
   ])));
+}
+
+function choose(item) {
+  history.push({ ...item, time: Math.floor(Date.now() / 1000) });
+  showHistory();
+  recommend();
 }
 
 function showHistory() {
@@ -75,7 +81,7 @@ function requestFor(list) {
   const user = at("user").value.trim();
   const body = { k: Number(at("k").value) || 10 };
   if (user) body.user_id = user;
-  else body.history = history.map((item) => item.item_id);
+  else body.history = history.map(({ item_id, time }) => ({ item: item_id, time }));
   if (list.strategy) {
     body.strategy = list.strategy;
     if (knobs.has("diversity")) body.diversity = Number(at("diversity").value);

@@ -52,7 +52,8 @@ async def model(request: Request) -> Response:
     """Return what is served: versions, sizes, metrics, how they were measured, what clients changed.
 
     `reads` says how many events of a history and how many lists before it (`previous`) the model reads,
-    and which attributes of a text (`texts`; none of a model that reads no texts, or has failed to).
+    whether it reads `times`, which a history then must have, and which attributes of a text (`texts`;
+    none of a model that reads no texts, or has failed to).
     """
     served = service_of(request).model
     manifest = served.base.manifest
@@ -64,6 +65,7 @@ async def model(request: Request) -> Response:
     }
     reads = {
         "history": min(served.base.model.max_length, MAX_HISTORY),
+        "times": served.base.model.reads_times,
         "previous": served.base.model.reads_previous,
         "texts": served.texts.attributes,
     }

@@ -118,7 +118,8 @@ async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     history = body.items
     if body.playlist is not None:
         history = service.model.recommender.songs_of(body.playlist)
-    query = Query(history=history, k=body.k, exclude=body.exclude, exclude_seen=True)
+    at_once = [0] * len(history)  # the songs of a list have no times
+    query = Query(history, at_once, k=body.k, exclude=body.exclude, exclude_seen=True)
     answer = await service.ask(query)
     found = answer.found
     if not isinstance(found, Recommendation):

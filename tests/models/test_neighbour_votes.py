@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log, log1p
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 import torch
 from scipy import sparse
 
-from recsys.config import IndexConfig, UniRecConfig, VotesConfig
+from recsys.config import IndexConfig, NeighbourVotesConfig, UniRecConfig, VotesConfig
 from recsys.data.batches import SequenceBatch, batch_from_lists
 from recsys.data.sequences import SequenceStore, TrainingData
 from recsys.errors import DataError
-from recsys.models.neighbour_votes import NeighbourVotes, kept_columns
+from recsys.models.neighbour_votes import NeighbourVotes, VotesAlone, kept_columns
 from recsys.models.unirec import UniRec
 from recsys.retrieval import Exclusion, Histories, topk_rows
 from recsys.retrieval.index import build_index
@@ -163,3 +164,33 @@ def test_unirec_scores_with_them_and_the_shortlist_holds_them() -> None:
     items, scores = search_rescored(index, net, batch, queries, 3, rule, histories)
     assert torch.equal(items, expected)
     torch.testing.assert_close(scores, values, rtol=0, atol=1e-4)
+
+
+def test_alone_votes_score_and_popularity_fills_up() -> None:
+    found = data([[1, 2, 3], [1, 2], [5, 5]])
+    settings = {"reach": 2, "shrinkage": 1.0}
+    model = VotesAlone(NeighbourVotesConfig(**settings), ITEMS)  # type: ignore[arg-type]
+    model.fit(found)
+    votes = fitted(found, **settings).votes(asked([[1], []]))
+    scores = model.score(asked([[1], []]))
+    voted = votes > 0
+    assert voted[0].nonzero().flatten().tolist() == [2, 3]
+    torch.testing.assert_close(scores[voted], votes[voted], rtol=0, atol=0)
+    assert (scores[~voted] < 0).all()
+    # 1, 2 and 5 came twice, 3 once, 4 and 6 never.
+    order = [scores[1, item].item() for item in (1, 2, 5, 3, 4, 6)]
+    assert order[0] == order[1] == order[2] > order[3] > order[4] == order[5]
+
+
+def test_alone_votes_read_baskets_where_they_are_sets() -> None:
+    found = data([[1, 2, 3], [2, 1, 4]])
+    baskets = np.array([0, 0, 1, 0, 0, 1], dtype=np.int32)
+    found = replace(found, store=replace(found.store, baskets=baskets))
+    model = VotesAlone(NeighbourVotesConfig(baskets="set", reach=1), ITEMS)
+    model.fit(found)
+    batch = batch_from_lists([[1, 2], [2, 1]], None, 10, [[0, 0], [0, 0]])
+    one, other = model.score(batch)
+    assert model.reads_baskets
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-7)  # in which order a basket is written
+    with pytest.raises(DataError, match="need baskets"):
+        model.fit(data([[1, 2]]))

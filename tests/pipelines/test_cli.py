@@ -15,7 +15,7 @@ from pipelines import cli
 from pipelines.commands.console import split_ids
 from recsys import __version__
 from recsys.bundle import load_bundle
-from recsys.config import LagMarkovConfig
+from recsys.config import LagMarkovConfig, UniRecConfig
 from recsys.errors import DataError
 from recsys.recommender import Query, Recommender
 
@@ -174,6 +174,26 @@ def test_recommend_takes_the_lists_before(
     assert (answer["dropped_previous"], answer["unknown_previous"]) == (1, ["gone"])
     assert call("recommend", str(make_bundle(tmp_path)), "--history", "i05", *lists) == 0
     assert "lists before that the model does not read: 3" in capsys.readouterr().out
+
+
+def test_times_come_with_a_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = UniRecConfig(width=8, blocks=1, max_length=6)
+    timed = make_bundle(tmp_path, config, name="timed")
+    history, times = ["i05", "i09"], [1_600_000_000, 1_600_500_000]
+    asked = ("--history", ",".join(history))
+    given = (*asked, "--times", ",".join(map(str, times)))
+    [expected] = Recommender(load_bundle(timed)).recommend([Query(history=history, times=times)])
+    assert call("recommend", str(timed), "--json", *given) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == expected.rows()
+    assert call("continue", str(timed), "--steps", "2", *given) == 0
+    capsys.readouterr()
+    for command in ("recommend", "continue"):
+        assert call(command, str(timed), *asked) == 2
+        assert "this history of 2 items has no times" in " ".join(capsys.readouterr().err.split())
+    assert call("recommend", str(timed), *asked, "--times", "now,1600500000") == 2
+    assert "whole seconds" in " ".join(capsys.readouterr().err.split())
+    assert call("recommend", str(timed), *asked, "--times", "1600500000") == 2
+    assert "1 times for a history of 2 items" in " ".join(capsys.readouterr().err.split())
 
 
 def test_data_list_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:

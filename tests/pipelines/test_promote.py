@@ -107,7 +107,12 @@ def served_by_mlflow(config: ExperimentConfig, bundle: Path) -> None:
     finally:  # they belong to the process
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-    assert model.metadata.signature.inputs.input_names() == ["history", "user_id", "exclude"]
+    assert model.metadata.signature.inputs.input_names() == [
+        "history",
+        "times",
+        "user_id",
+        "exclude",
+    ]
     asked = pd.DataFrame({"history": [["i03", "i04"], [], []], "user_id": [None, "u02", None]})
     answers = model.predict(asked, params={"k": 4})
     own = Recommender(load_bundle(bundle))

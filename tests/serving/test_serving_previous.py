@@ -45,6 +45,7 @@ def test_another_leaves_them_unread_and_says_so(tmp_path: Path) -> None:
         assert (plain["dropped_previous"], told["dropped_previous"]) == (0, 3)
         assert endpoint.client.get("/v1/model").json()["reads"] == {
             "history": 6,
+            "times": False,
             "previous": 0,
             "texts": [],
         }

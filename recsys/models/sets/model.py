@@ -40,6 +40,7 @@ class SetModel(EncoderModel):
         self.temperature = config.training.loss.temperature
         self.encoder = build_set_encoder(config.encoder, n_items)
         self.votes = None if config.votes is None else NeighbourVotes(config.votes, n_items)
+        self.reads_times = self.votes is not None and self.votes.reads_times
         self.is_inner_product = self.votes is None
         self.item_table.weight.requires_grad_(config.learn_songs)
         self.scale = None if config.learn_songs else nn.Parameter(torch.ones(()))
