@@ -115,7 +115,7 @@ async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     """
     service = service_of(request)
     _refuse_deleted(service, body.playlist)
-    history = body.items
+    history = body.items or []
     if body.playlist is not None:
         history = service.model.recommender.songs_of(body.playlist)
     at_once = [0] * len(history)  # the songs of a list have no times
