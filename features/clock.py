@@ -20,10 +20,12 @@ DAY: Final = 86_400
 USER_GAPS: Final = "user_gaps"
 ITEM_GAPS: Final = "item_gaps"
 CALENDAR: Final = "calendar"
+HOUR: Final = "hour"
 NAMES: Final = {
     USER_GAPS: "gaps of users and their variance",
     ITEM_GAPS: "gap variance of items",
     CALENDAR: "calendar",
+    HOUR: "hour of the day",
 }
 
 
@@ -84,8 +86,8 @@ def observe(user: Int32 | Int64, times: Int64) -> ClockFacts:
 class ClockReport:
     """What is off and why (`off`), and what is on but must be read with care (`notes`).
 
-    `off` goes from a feature's name (`user_gaps`, `item_gaps`, `calendar`) to the reason. `resolution` is
-    `second`, `day`, or `none` where times say nothing.
+    `off` goes from a feature's name (`user_gaps`, `item_gaps`, `calendar`, `hour`) to the reason.
+    `resolution` is `second`, `day`, or `none` where times say nothing.
     """
 
     clock: Clock
@@ -140,10 +142,12 @@ def judge(clock: Clock, facts: ClockFacts) -> ClockReport:
     else:
         if clock == "relative":
             reason = "data.clock is relative: times of different users cannot be compared"
-            off |= {ITEM_GAPS: reason, CALENDAR: reason}
+            off |= {ITEM_GAPS: reason, CALENDAR: reason, HOUR: reason}
         if not facts.positive:
             off[USER_GAPS] = "no user has events at two different times"
     days = bool(facts.positive) and facts.whole_days == facts.positive
+    if days:
+        off.setdefault(HOUR, "a user's events lie whole days apart, so it never changes")
     resolution = "none" if len(off) == len(NAMES) else "day" if days else "second"
     return ClockReport(clock, facts, resolution, off, _notes(facts, days, off))
 
@@ -152,8 +156,7 @@ def _notes(facts: ClockFacts, days: bool, off: dict[str, str]) -> list[str]:
     notes = []
     if days and USER_GAPS not in off:
         notes.append(
-            "all gaps are whole days: gaps and their variance are computed, but say nothing below a "
-            "day" + ("" if CALENDAR in off else ", and the calendar's hour is the same everywhere")
+            "all gaps are whole days: gaps and their variance are computed, but say nothing below a day"
         )
     if facts.backwards:
         notes.append(

@@ -111,6 +111,13 @@ def _write(run: Run, rows: list[Row], directory: Path) -> Path:
     from recsys.bundle import write_bundle
     from recsys.data.sequences import TrainingData
 
+    kept, read = run.config.publish.recent_events, run.model.max_length
+    if 0 < kept < read:
+        logger.warning(
+            "publish.recent_events is %d, but %s reads %d events of a history: the users of the bundle "
+            "are served by fewer; set it to %d",
+            *(kept, run.name, read, read),
+        )
     prepared = run.config.workspace / "prepared"
     users = pl.read_parquet(prepared / "users.parquet")
     with TemporaryDirectory() as scratch:

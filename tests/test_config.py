@@ -189,7 +189,8 @@ DEEP = {"kind": "sasrec"}
         (
             {"models": {"flat": {"history": 3}}},
             "models.flat.kind: missing; add one of pop, own_pop, markov, lag_markov, item_knn, "
-            "bag_of_tokens, text_vectors, sasrec, tisasrec, unirec, seq2seq, set, recformer",
+            "neighbour_votes, bag_of_tokens, text_vectors, sasrec, tisasrec, unirec, seq2seq, set, "
+            "recformer",
         ),
         (
             {"split": {"kind": "leave_on_out"}},

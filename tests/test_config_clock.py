@@ -82,6 +82,14 @@ def test_what_the_times_do_not_say_is_refused_with_the_reason() -> None:
         check_times(models, {"user_gaps": "nobody came twice"})
     named = [line.split()[0] for line in str(caught.value).splitlines()[1:]]
     assert named == ["models.mine.votes.gap_scale", "models.mine.interval"]
+    hours = {"hour": "events lie whole days apart"}
+    with pytest.raises(
+        ConfigError,
+        match=r"whole days apart, which .*\n.*calendar_features has hour.*\[year, month",
+    ):
+        check_times(models, hours)
+    check_times({"mine": UniRecConfig(calendar_features=["weekday"])}, hours)
+    check_times({"mine": UniRecConfig(**BARE)}, hours)
     together = dict.fromkeys(("calendar", "user_gaps", "item_gaps"), "all are equal")
     with pytest.raises(ConfigError) as caught:
         check_times(models, together)

@@ -1,7 +1,7 @@
 """What a model asks of the data's times: refused where they cannot carry it, with what to set.
 
 What a clock carries is told by the names of what is off: `user_gaps` (inside a history), `item_gaps`
-(between events of different users) and `calendar`.
+(between events of different users), `calendar`, and of it the `hour`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,12 @@ def _unfit(config: ModelConfig, off: Collection[str]) -> Iterator[str]:
         yield from _reads_gaps(config)
     if "item_gaps" in off:
         yield from _compares_users(config)
-    if "calendar" in off and isinstance(config, UniRecConfig) and config.calendar:
-        yield "calendar is true; set it to false"
+    if isinstance(config, UniRecConfig) and config.calendar:
+        if "calendar" in off:
+            yield "calendar is true; set it to false"
+        elif "hour" in off and "hour" in config.calendar_features:
+            rest = ", ".join(name for name in config.calendar_features if name != "hour")
+            yield f"calendar_features has hour; leave it out: [{rest}]"
 
 
 def _compares_users(config: ModelConfig) -> Iterator[str]:

@@ -3,7 +3,8 @@
 Source: UniRec (CIKM 2024, arXiv 2406.18470), whose attention is MOJITO's. The published code reshapes
 the two kinds of scores as if they were interleaved, which mixes those of two samples and never mixes
 the two kinds; here a query-key pair's two scores are mixed, as the paper draws it. The noise on the
-scores is drawn in training only.
+scores is drawn in training only. Of the published dropouts there is the last one of a block, not those
+of the attention's weights and inside the feed-forward part.
 
 Shapes: R rows, L places, D width of an item, H heads; a stream of items and times is 2 D wide.
 """

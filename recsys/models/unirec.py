@@ -54,6 +54,7 @@ class UniRec(EncoderModel):
     neighbours: Tensor  # int64 [V + 1, K]
     is_rare: Tensor  # bool [V + 1]
     injected: Tensor  # float []
+    learns_by = "branches"
 
     def __init__(self, config: UniRecConfig, n_items: int) -> None:
         super().__init__(n_items, config.width + config.item_bias)

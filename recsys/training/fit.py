@@ -117,7 +117,8 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
     counts = plan.data.item_counts()
     module = _module(model, plan, counts)
     if resolve_compile(plan.training.compile, resolve_device(plan.training.device)):
-        model.hidden = torch.compile(model.hidden, dynamic=True)  # type: ignore[method-assign]
+        step = getattr(model, model.learns_by)
+        setattr(model, model.learns_by, torch.compile(step, dynamic=True))
     check = None if plan.validation is None else lambda trained: validate(trained, plan)
     end = train_epochs(module, plan, check)
     _keep_best(model, plan, end, counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.clock import CALENDAR, DAY, ITEM_GAPS, USER_GAPS, ClockFacts, judge, observe
+from features.clock import CALENDAR, DAY, HOUR, ITEM_GAPS, USER_GAPS, ClockFacts, judge, observe
 from recsys.schema import Clock
 
 USER = np.array([0, 0, 0, 1, 1])
@@ -30,7 +30,7 @@ def test_an_absolute_clock_carries_everything() -> None:
 
 @pytest.mark.parametrize(
     ("clock", "off"),
-    [("none", {USER_GAPS, ITEM_GAPS, CALENDAR}), ("relative", {ITEM_GAPS, CALENDAR})],
+    [("none", {USER_GAPS, ITEM_GAPS, CALENDAR, HOUR}), ("relative", {ITEM_GAPS, CALENDAR, HOUR})],
 )
 def test_the_kind_of_clock_switches_off_what_would_be_noise(clock: Clock, off: set[str]) -> None:
     report = judge(clock, observe(USER, SECONDS))
@@ -41,23 +41,25 @@ def test_the_kind_of_clock_switches_off_what_would_be_noise(clock: Clock, off: s
 
 def test_without_times_nothing_is_on() -> None:
     report = judge("absolute", ClockFacts())
-    assert set(report.off) == {USER_GAPS, ITEM_GAPS, CALENDAR}
+    assert set(report.off) == {USER_GAPS, ITEM_GAPS, CALENDAR, HOUR}
     assert "have no times" in report.lines()[0]
     assert report.to_dict()["first_time"] is None
 
 
-def test_days_are_told_and_still_computed() -> None:
-    report = judge("absolute", observe(USER, np.array([0, 0, 3, 1, 5]) * DAY))
-    assert report.resolution == "day" and report.off == {}
-    assert "whole days" in report.lines()[0] and "hour" in report.lines()[0]
-    assert "hour" not in judge("relative", observe(USER, np.array([0, 0, 3, 1, 5]) * DAY)).notes[0]
+def test_days_are_told_and_have_no_hour() -> None:
+    days = observe(USER, np.array([0, 0, 3, 1, 5]) * DAY)
+    report = judge("absolute", days)
+    assert report.resolution == "day" and set(report.off) == {HOUR}
+    assert report.lines()[0].startswith("hour of the day: off, ")
+    assert "say nothing below a day" in report.lines()[1]
+    assert "relative" in judge("relative", days).off[HOUR]
     almost = observe(USER, np.array([0, 0, 3, 1, 5]) * DAY + np.array([0, 0, 0, 0, 1]))
     assert judge("absolute", almost).resolution == "second"
 
 
 def test_constant_times_say_nothing() -> None:
     report = judge("absolute", observe(USER, np.full(5, 77)))
-    assert set(report.off) == {USER_GAPS, ITEM_GAPS, CALENDAR} and report.resolution == "none"
+    assert set(report.off) == {USER_GAPS, ITEM_GAPS, CALENDAR, HOUR} and report.resolution == "none"
     assert "one and the same time" in report.lines()[0]
 
 

@@ -164,6 +164,11 @@ def test_unirec_scores_with_them_and_the_shortlist_holds_them() -> None:
     items, scores = search_rescored(index, net, batch, queries, 3, rule, histories)
     assert torch.equal(items, expected)
     torch.testing.assert_close(scores, values, rtol=0, atol=1e-4)
+    # Only as many are lifted as are asked for, and they are those of most votes.
+    lifted, votes = net.lifted(batch, 2), net.votes.votes(batch)
+    assert lifted is not None and lifted.shape == (4, 2) and (votes[3] > 0).sum() > 2
+    assert set(lifted[3].tolist()) == set(votes[3].topk(2).indices.tolist())
+    assert lifted[2].tolist() == [0, 0]
 
 
 def test_alone_votes_score_and_popularity_fills_up() -> None:

@@ -112,17 +112,6 @@ def test_a_part_that_is_off_does_not_read_its_times(
 
 
 @torch.no_grad()
-def test_a_constant_added_to_all_candidates_would_not_rank() -> None:
-    """Why the published product with the target's time is left out: it is one number a sequence."""
-    net = model()
-    calendar, interval = net.branches(batch())
-    moment = torch.randn(8, dtype=torch.float64)  # any C* = V*
-    constant = (calendar + interval)[..., 8:].flatten(0, 1)[batch().last[0]] @ moment
-    scores = net.score(batch())[0]
-    assert (scores + constant).argsort().tolist() == scores.argsort().tolist()
-
-
-@torch.no_grad()
 def test_interval_context() -> None:
     """Attention of the published interval branch goes by the calendar, of the other by its own gaps."""
     history, times = [[1, 2, 3]], [BEGIN, BEGIN + HOUR, BEGIN + 4 * HOUR]
@@ -207,6 +196,11 @@ def test_times_are_needed_where_they_are_read() -> None:
     ("changes", "says"),
     [
         ({"fusion": "sum"}, "use fusion: branches, or block: ligr"),
+        ({"separate_interval": True, "calendar": False}, "one branch alone here"),
+        ({"interval_context": "own", "block": "ligr"}, "interval_context: own is of a mixture"),
+        ({"mode": "reference", "gaps": "log"}, "use gaps: hours, or mode: corrected"),
+        ({"calendar_features": ["hour", "day", "hour"]}, "names hour twice"),
+        ({"drawn_neighbours": 11}, "of the 10 that kept_neighbours keeps"),
         ({"calendar": False, "interval": False}, "calendar or interval must be on"),
         ({"width": 7, "heads": 3}, r"width \(14\) must be a multiple of heads \(3\)"),
         ({"baskets": "set"}, "objective must be next_basket"),

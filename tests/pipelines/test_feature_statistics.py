@@ -190,7 +190,9 @@ def test_a_relative_clock_has_gaps_of_users_alone(
     assert "relative" in report["features"]["item_gaps"]["why"]
     assert report["features"]["user_gaps"]["on"] and report["resolution"] == "day"
     said = [record.getMessage() for record in caplog.records]
-    assert sum("gap variance of items, calendar: off" in line for line in said) == 1
+    assert (
+        sum("gap variance of items, calendar, hour of the day: off" in line for line in said) == 1
+    )
     assert sum("all gaps are whole days" in line for line in said) == 1
 
 

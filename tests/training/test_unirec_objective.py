@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_fit import ITEMS, assert_same_result, plan, ring
+from test_fit import ITEMS, assert_same_result, plan, ring, small_model
 
 from recsys.config import LossConfig, UniRecConfig
 from recsys.data.sequences import TrainingData
@@ -22,7 +22,7 @@ from recsys.models.unirec import UniRec
 from recsys.training.fit import FitPlan, fit
 from recsys.training.unirec_objective import UniRecObjective
 
-BEGIN, HOUR = 1_388_534_400, 3600
+BEGIN, HOUR, DAY = 1_388_534_400, 3600, 86_400
 
 
 def timed_ring() -> tuple[TrainingData, TrainingStatistics]:
@@ -172,6 +172,12 @@ def test_every_weight_gets_a_gradient_from_the_first_step() -> None:
 def test_what_the_model_keeps_is_of_the_training_events() -> None:
     net = small(inject_tail="both")
     data, statistics = timed_ring()
+    times = data.store.timestamps
+    assert times is not None
+    begins, ends = data.store.offsets[:-1], data.store.offsets[1:]
+    for user, (begin, held_out, end) in enumerate(zip(begins, data.train_end, ends, strict=True)):
+        assert begin < held_out < end, user
+        times[held_out:end] += 3 * 365 * DAY  # what is held out happens years later
     net.prepare(data)
     objective(net, statistics)
     assert net.calendar is not None
@@ -185,3 +191,31 @@ def test_statistics_are_asked_for_where_a_part_reads_them() -> None:
     with pytest.raises(ArtifactError, match="run the features stage, or switch these parts off"):
         objective(small(), None)
     objective(small(**LEAN), None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["sasrec", "unirec"])
+def test_what_trains_is_compiled_where_that_is_asked_for(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that only traces: every step runs through it, and the losses stay."""
+    whole, calls = torch.compile, 0
+
+    def traced(step: Any, dynamic: bool) -> Any:
+        def counted(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return run(*arguments)
+
+        run = whole(step, dynamic=dynamic, backend="aot_eager")
+        return counted
+
+    monkeypatch.setattr(torch, "compile", traced)
+    losses = {}
+    for compile_ in ("off", "on"):
+        model = small_model(dropout=0.0) if form == "sasrec" else small(dropout=0.0, **LEAN)
+        directory = tmp_path / compile_
+        rows = fit(model, timed_plan(directory, epochs=1, compile=compile_))
+        losses[compile_] = rows[0]["loss"]
+        assert (calls > 0) == (compile_ == "on")
+    assert losses["on"] == pytest.approx(losses["off"], rel=1e-4)
