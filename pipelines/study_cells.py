@@ -26,7 +26,7 @@ from recsys.errors import ArtifactError, ConfigError, DataError, RecsysError
 from recsys.manifest import file_hash, read_manifest, written_aside
 
 CELLS, RUNS = "cells", "runs"
-VERSION = 1
+VERSION = 2
 """Of what a cell holds: its metrics, the metric of every target, the slices."""
 
 
@@ -168,13 +168,11 @@ class Study:
                 f"{config.workspace / stage} is not of the configuration and the files as they are; "
                 "run the study again for this set"
             )
-        # A later version counts, so that cells of before are not taken for its own.
-        version = {} if VERSION == 1 else {"version": VERSION}
         return {
             "k": self.config.k,
             "run": run_key(config, cell.model, refit=config.refit),
             "report": report_key(config),
-            **version,
+            "version": VERSION,
         }
 
     def file(self, cell: Cell) -> Path:

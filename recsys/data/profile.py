@@ -150,12 +150,21 @@ def gap_spread(gaps: Float64, user: Int32, n_users: int) -> Float64:
 def training_spread(store: SequenceStore, split: Split) -> Float64:
     """Return the standard deviation of each user's training gaps in seconds, float64 [U].
 
-    NaN where a user has fewer than two, or where the data have no times.
+    Where events come in baskets a gap is from one's first event to the next one's. NaN where a user has
+    fewer than two gaps, or where the data have no times.
     """
     if store.timestamps is None:
         return np.full(store.n_users, np.nan)
-    gaps, user, at = _gaps(np.asarray(store.timestamps), store.offsets)
-    inside = at < split.train_end[user]
+    times, offsets = np.asarray(store.timestamps), store.offsets
+    place = np.arange(len(times))
+    if store.baskets is not None:
+        begins = np.ones(len(times), dtype=np.bool_)
+        begins[1:] = np.diff(np.asarray(store.baskets)) != 0
+        begins[offsets[:-1][offsets[:-1] < len(times)]] = True  # of each user the first
+        place = np.flatnonzero(begins)
+        offsets = np.searchsorted(place, offsets)
+    gaps, user, at = _gaps(times[place], offsets)
+    inside = place[at] < split.train_end[user]
     return gap_spread(gaps[inside], user[inside], store.n_users)
 
 

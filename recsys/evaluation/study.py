@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.sequences import Int32, Int64, SequenceStore
+from recsys.data.profile import training_spread
+from recsys.data.sequences import Int32, Int64, SequenceStore, Split
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.intervals import resampled_means, user_means
 from recsys.evaluation.ranked import RankedTargets
@@ -212,12 +213,12 @@ def _interval(samples: Float64) -> tuple[float, float]:
 
 
 def slices_of(
-    found: RankedTargets, store: SequenceStore, start: Int64, counts: Int64
+    found: RankedTargets, store: SequenceStore, split: Split, counts: Int64
 ) -> dict[str, Bools]:
     """Return which targets belong to which slice, bool [T] by name.
 
-    - `uniformity 1/5` (most even) to `5/5`: by the sample variance of the gaps of the target's own
-      history, in fifths; targets with fewer than three events before them, or no times, are in none.
+    - `uniformity 1/5` (most even) to `5/5`: fifths of the users by how much their training gaps differ
+      (`recsys.data.profile.training_spread`); those with fewer than two, or without times, are in none.
     - `frequency 1/3` (rarest) to `3/3`: by how often the target's items were trained on, on average, in
       thirds of the targets.
 
@@ -226,26 +227,16 @@ def slices_of(
     Args:
         found: T ranked targets.
         store: all events.
-        start: int64, where each target of the split begins among the events.
+        split: what the model was trained on.
         counts: int64 [V + 1], training events of every item.
     """
+    spread = training_spread(store, split)
+    uniformity = cut("uniformity", spread[found.user], FIFTHS, spread[np.unique(found.user)])
     return {
         WHOLE: np.ones(len(found), dtype=np.bool_),
-        **cut("uniformity", history_variance(found, store, start), FIFTHS),
+        **uniformity,
         **cut("frequency", mean_count(found, counts), THIRDS),
     }
-
-
-def history_variance(found: RankedTargets, store: SequenceStore, start: Int64) -> Float64:
-    """Return the sample variance of the gaps of each target's history, NaN with fewer than two."""
-    out = np.full(len(found), np.nan)
-    if store.timestamps is None:
-        return out
-    for row, (user, end) in enumerate(zip(found.user, start[found.index], strict=True)):
-        times = store.timestamps[store.offsets[user] : end]
-        if len(times) > 2:
-            out[row] = np.diff(times).astype(np.float64).var(ddof=1)
-    return out
 
 
 def mean_count(found: RankedTargets, counts: Int64) -> Float64:
@@ -254,12 +245,12 @@ def mean_count(found: RankedTargets, counts: Int64) -> Float64:
     return total / np.diff(found.offsets)
 
 
-def cut(name: str, values: Float64, parts: int) -> dict[str, Bools]:
-    """Cut what is not NaN into equal parts, lowest first; equal values stay together."""
-    known = ~np.isnan(values)
+def cut(name: str, values: Float64, parts: int, among: Float64 | None = None) -> dict[str, Bools]:
+    """Cut what is not NaN at the quantiles of `among` (itself), lowest first; equal values stay together."""
+    known, among = ~np.isnan(values), values if among is None else among
     if not known.any():
         return {}
-    edges = np.quantile(values[known], np.arange(1, parts) / parts)
+    edges = np.quantile(among[~np.isnan(among)], np.arange(1, parts) / parts)
     place = np.searchsorted(edges, values, side="left")
     slices = {f"{name} {part + 1}/{parts}": known & (place == part) for part in range(parts)}
     return {title: inside for title, inside in slices.items() if inside.any()}

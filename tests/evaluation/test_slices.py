@@ -114,3 +114,21 @@ def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
     for each in (store, moved):
         spread = training_spread(each, split)
         assert spread[0] == 0 and np.isnan(spread[1])
+
+
+def test_the_spread_of_baskets_is_from_one_to_the_next() -> None:
+    """Two users' baskets at 0, 10, 30 and at 5, 6: how many items each holds, and when, is all one."""
+    from recsys.data.profile import training_spread
+
+    none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    times = np.array([0, 1, 2, 10, 30, 31, 99, 5, 6, 6])
+    store = SequenceStore(
+        np.ones(10, np.int32),
+        np.array([0, 7, 7, 10]),
+        1,
+        timestamps=times,
+        baskets=np.array([0, 0, 0, 1, 2, 2, 3, 0, 1, 1], dtype=np.int32),
+    )
+    spread = training_spread(store, Split(np.array([6, 7, 10]), none, none))
+    assert spread[0] == np.std([10, 20], ddof=1)
+    assert np.isnan(spread[1]) and np.isnan(spread[2])

@@ -213,7 +213,11 @@ def test_what_trains_is_compiled_where_that_is_asked_for(
     monkeypatch.setattr(torch, "compile", traced)
     losses = {}
     for compile_ in ("off", "on"):
-        model = small_model(dropout=0.0) if form == "sasrec" else small(dropout=0.0, **LEAN)
+        model = (
+            small_model(dropout=0.0)
+            if form == "sasrec"
+            else small(dropout=0.0, block="ligr", **LEAN)
+        )
         directory = tmp_path / compile_
         rows = fit(model, timed_plan(directory, epochs=1, compile=compile_))
         losses[compile_] = rows[0]["loss"]
