@@ -194,5 +194,5 @@ def _scored(study: Study, cell: Cell) -> Scored:
     values = ndcg(Places.of(found.ranks, found.offsets), study.config.k)
     run = tested_run(config, cell.model, "main")
     counts = TrainingData(run.store, run.split.train_end).item_counts()
-    slices = slices_of(found, run.store, run.split, counts)
+    slices = slices_of(found, run.store, run.split.test.start, counts)
     return Scored(found.index, found.user, values, slices)

@@ -147,11 +147,11 @@ def gap_spread(gaps: Float64, user: Int32, n_users: int) -> Float64:
     return spread
 
 
-def training_spread(store: SequenceStore, split: Split) -> Float64:
-    """Return the standard deviation of each user's training gaps in seconds, float64 [U].
+def spread_before(store: SequenceStore, ends: Int64) -> Float64:
+    """Return the standard deviation of the gaps of each user's events before `ends`, seconds, float64 [U].
 
-    Where events come in baskets a gap is from one's first event to the next one's. NaN where a user has
-    fewer than two gaps, or where the data have no times.
+    `ends` (int64 [U]) are positions in the store. Where events come in baskets a gap is from one's first
+    event to the next one's. NaN where a user has fewer than two gaps, or where the data have no times.
     """
     if store.timestamps is None:
         return np.full(store.n_users, np.nan)
@@ -164,7 +164,7 @@ def training_spread(store: SequenceStore, split: Split) -> Float64:
         place = np.flatnonzero(begins)
         offsets = np.searchsorted(place, offsets)
     gaps, user, at = _gaps(times[place], offsets)
-    inside = place[at] < split.train_end[user]
+    inside = place[at] < ends[user]
     return gap_spread(gaps[inside], user[inside], store.n_users)
 
 

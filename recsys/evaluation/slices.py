@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.profile import Float64, training_spread
+from recsys.data.profile import Float64, spread_before
 from recsys.data.sequences import Int32, Int64, SequenceStore, Split
 from recsys.evaluation.ranked import RankedTargets
 
@@ -38,7 +38,7 @@ def slice_targets(
         **frequency_classes(ranked, item_counts, head_share),
         "user seen": trained,
         "user unseen": ~trained,
-        **gap_fifths(training_spread(store, split), ranked.user),
+        **gap_fifths(spread_before(store, split.train_end), ranked.user),
     }
     return {name: inside for name, inside in slices.items() if inside.any()}
 

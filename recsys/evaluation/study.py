@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.profile import training_spread
-from recsys.data.sequences import Int32, Int64, SequenceStore, Split
+from recsys.data.profile import spread_before
+from recsys.data.sequences import Int32, Int64, SequenceStore
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.intervals import resampled_means, user_means
 from recsys.evaluation.ranked import RankedTargets
@@ -213,12 +213,13 @@ def _interval(samples: Float64) -> tuple[float, float]:
 
 
 def slices_of(
-    found: RankedTargets, store: SequenceStore, split: Split, counts: Int64
+    found: RankedTargets, store: SequenceStore, start: Int64, counts: Int64
 ) -> dict[str, Bools]:
     """Return which targets belong to which slice, bool [T] by name.
 
-    - `uniformity 1/5` (most even) to `5/5`: fifths of the users by how much their training gaps differ
-      (`recsys.data.profile.training_spread`); those with fewer than two, or without times, are in none.
+    - `uniformity 1/5` (most even) to `5/5`: fifths of the users by how much the gaps before their last
+      target differ (`recsys.data.profile.spread_before`); those with fewer than two gaps, or without
+      times, are in none.
     - `frequency 1/3` (rarest) to `3/3`: by how often the target's items were trained on, on average, in
       thirds of the targets.
 
@@ -227,10 +228,12 @@ def slices_of(
     Args:
         found: T ranked targets.
         store: all events.
-        split: what the model was trained on.
+        start: int64, where each target of the split begins among the events.
         counts: int64 [V + 1], training events of every item.
     """
-    spread = training_spread(store, split)
+    ends = store.offsets[:-1].copy()
+    np.maximum.at(ends, found.user, start[found.index])
+    spread = spread_before(store, ends)
     uniformity = cut("uniformity", spread[found.user], FIFTHS, spread[np.unique(found.user)])
     return {
         WHOLE: np.ones(len(found), dtype=np.bool_),

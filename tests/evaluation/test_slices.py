@@ -102,7 +102,7 @@ def test_fifths_of_users_by_their_gaps_by_hand() -> None:
 
 
 def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
-    from recsys.data.profile import training_spread
+    from recsys.data.profile import spread_before
 
     times = np.array([0, 10, 20, 50, 0, 5])
     none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -112,15 +112,14 @@ def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
         np.ones(6, np.int32), np.array([0, 4, 6]), 1, timestamps=times + 9 * (times == 50)
     )
     for each in (store, moved):
-        spread = training_spread(each, split)
+        spread = spread_before(each, split.train_end)
         assert spread[0] == 0 and np.isnan(spread[1])
 
 
 def test_the_spread_of_baskets_is_from_one_to_the_next() -> None:
     """Two users' baskets at 0, 10, 30 and at 5, 6: how many items each holds, and when, is all one."""
-    from recsys.data.profile import training_spread
+    from recsys.data.profile import spread_before
 
-    none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     times = np.array([0, 1, 2, 10, 30, 31, 99, 5, 6, 6])
     store = SequenceStore(
         np.ones(10, np.int32),
@@ -129,6 +128,6 @@ def test_the_spread_of_baskets_is_from_one_to_the_next() -> None:
         timestamps=times,
         baskets=np.array([0, 0, 0, 1, 2, 2, 3, 0, 1, 1], dtype=np.int32),
     )
-    spread = training_spread(store, Split(np.array([6, 7, 10]), none, none))
+    spread = spread_before(store, np.array([6, 7, 10]))
     assert spread[0] == np.std([10, 20], ddof=1)
     assert np.isnan(spread[1]) and np.isnan(spread[2])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.data.sequences import SequenceStore, Split, Targets
+from recsys.data.sequences import SequenceStore
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.study import (
@@ -55,13 +55,12 @@ TARGETS = RankedTargets(
     dropped=0,
     forbidden=0,
 )
-NONE = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
-SPLIT, COUNTS = Split(np.array([4, 5]), NONE, NONE), np.array([0, 6, 2, 4])
+START, COUNTS = np.array([4, 5]), np.array([0, 6, 2, 4])
 
 
 def test_what_targets_are_cut_by() -> None:
     assert mean_count(TARGETS, COUNTS).tolist() == [6.0, 3.0]
-    found = slices_of(TARGETS, STORE, SPLIT, COUNTS)
+    found = slices_of(TARGETS, STORE, START, COUNTS)
     assert found["all"].tolist() == [True, True]
     assert found["uniformity 1/5"].tolist() == [True, False]
     assert found["frequency 1/3"].tolist() == [False, True]
@@ -69,27 +68,28 @@ def test_what_targets_are_cut_by() -> None:
 
 def test_without_times_nobody_is_even_or_irregular() -> None:
     timeless = SequenceStore(items=STORE.items, offsets=STORE.offsets, n_items=3)
-    found = slices_of(TARGETS, timeless, SPLIT, COUNTS)
+    found = slices_of(TARGETS, timeless, START, COUNTS)
     assert not any(name.startswith("uniformity") for name in found)
 
 
 def test_fifths_are_of_users_however_many_targets_each_has() -> None:
-    """User i has training gaps of 10 and 10 + i; the most regular has nine targets, the others one."""
-    times = np.concatenate([[0, 10, 20 + i, 99 + i] for i in range(10)])
+    """User i has gaps of 10 and 10 + i; of the most regular three events are targets, of others one."""
+    times = np.concatenate([[0, 10, 20 + i, 999 - i] for i in range(10)])
     store = SequenceStore(
         items=np.ones(40, dtype=np.int32), offsets=np.arange(11) * 4, n_items=3, timestamps=times
     )
-    user = np.repeat(np.arange(10, dtype=np.int32), [9, *[1] * 9])
+    user = np.repeat(np.arange(10, dtype=np.int32), [3, *[1] * 9])
     found = replace(
         TARGETS,
-        index=np.arange(18),
+        index=np.arange(12),
         user=user,
-        offsets=np.arange(19),
-        items=np.ones(18, dtype=np.int32),
+        offsets=np.arange(13),
+        items=np.ones(12, dtype=np.int32),
     )
-    slices = slices_of(found, store, Split(np.arange(10) * 4 + 3, NONE, NONE), COUNTS)
-    fifths = [set(user[slices[f"uniformity {i}/5"]]) for i in range(1, 6)]
-    assert fifths == [{0, 1}, {2, 3}, {4, 5}, {6, 7}, {8, 9}]
+    start = np.array([1, 2, 3, *range(7, 40, 4)])
+    slices = slices_of(found, store, start, COUNTS)
+    fifths = [user[slices[f"uniformity {i}/5"]].tolist() for i in range(1, 6)]
+    assert fifths == [[0, 0, 0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
 
 USER = np.repeat(np.arange(200, dtype=np.int32), 2)
