@@ -187,6 +187,11 @@ DEEP = {"kind": "sasrec"}
             "integer (got 'wide')",
         ),
         (
+            {"models": {"mine": {"kind": "unirec"}}, "features": {"neighbours_kept": 4}},
+            "models.mine.kept_neighbours: is 10, but features.neighbours_kept makes 4 for each item; "
+            "raise that, or keep fewer",
+        ),
+        (
             {"models": {"flat": {"history": 3}}},
             "models.flat.kind: missing; add one of pop, own_pop, markov, lag_markov, item_knn, "
             "neighbour_votes, bag_of_tokens, text_vectors, sasrec, tisasrec, unirec, seq2seq, set, "

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
-from recsys.config.models import ModelConfig
+from recsys.config.models import ModelConfig, UniRecConfig
 from recsys.config.probes import ProbeConfig
 from recsys.config.recformer import RecformerConfig
 from recsys.config.section import NAME, Count, Section
@@ -253,6 +253,15 @@ class ExperimentConfig(Section):
                 for name, model in self.models.items()
                 if getattr(model, "needs_neighbours", False)
             ]
+        made = self.features.neighbours_kept
+        problems += [
+            f"models.{name}.kept_neighbours: is {model.kept_neighbours}, but features.neighbours_kept makes "
+            f"{made} for each item; raise that, or keep fewer"
+            for name, model in self.models.items()
+            if isinstance(model, UniRecConfig)
+            and model.needs_neighbours
+            and model.kept_neighbours > made
+        ]
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,
