@@ -116,7 +116,10 @@ def _write(run: Run, rows: list[Row], directory: Path) -> Path:
         logger.warning(
             "publish.recent_events is %d, but %s reads %d events of a history: the users of the bundle "
             "are served by fewer; set it to %d",
-            *(kept, run.name, read, read),
+            kept,
+            run.name,
+            read,
+            read,
         )
     prepared = run.config.workspace / "prepared"
     users = pl.read_parquet(prepared / "users.parquet")

@@ -72,7 +72,7 @@ def _query(row: Mapping[str, Any], k: int) -> Query:
     # MLflow takes no empty cell in a column of lists, so beside a user an empty list is no history.
     return Query(
         history=None if user is not None and not history else history,
-        times=None if user is not None and not history else _seconds(row.get("times")),
+        times=_seconds(row.get("times")),
         user_id=user,
         k=k,
         exclude=_ids(row.get("exclude")) or [],

@@ -68,7 +68,8 @@ class Study:
         """The sets' experiments.
 
         Raises:
-            ConfigError: one lacks the baseline, has several folds, or a model is in none of them.
+            ConfigError: one lacks the baseline, has several folds, a model is in none of them, or one
+                under `once` learns.
         """
         found = {name: load_config(path) for name, path in self.config.sets.items()}
         for name, experiment in found.items():
@@ -88,6 +89,13 @@ class Study:
                     f"sets.{name}: {path} does not measure at k = {self.config.k}; add it to its "
                     "evaluation.ks"
                 )
+        for model in self.config.once:
+            for name, experiment in found.items():
+                if hasattr(experiment.models.get(model), "training"):
+                    raise ConfigError(
+                        f"once: {model} learns in {name}, so one run does not stand for all seeds; put it "
+                        "under models or against"
+                    )
         for model in (*self.config.models, *self.config.once, *self.config.only_against):
             if not any(model in experiment.models for experiment in found.values()):
                 raise ConfigError(f"model {model} is in none of the experiments of the sets")

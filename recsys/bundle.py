@@ -284,6 +284,10 @@ def _check_parts(
         raise ArtifactError(
             "the model reads baskets, but the events have none; publish the sequences it learned from"
         )
+    if model.reads_times and store is not None and store.timestamps is None:
+        raise ArtifactError(
+            "the model reads times, but the events have none; publish the sequences it learned from"
+        )
     if playlists is not None and (users is None or store is None):
         raise ArtifactError(
             "playlists are lists of users; publish them with users and their events"

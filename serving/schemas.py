@@ -105,7 +105,8 @@ class HistoryBody(Body):
     history: Annotated[list[HistoryItem], Field(max_length=MAX_IDS), AtOnce] | None = Field(
         None,
         description=(
-            f"Item ids, oldest first, or items with times. The model reads the newest {MAX_HISTORY} "
+            "Item ids, oldest first, or items with times, which all must have where the model reads "
+            f"times (`reads.times` of /v1/model). The model reads the newest {MAX_HISTORY} "
             "at most; what is excluded as seen goes by all of them. An item that the catalogue does not "
             f"hold may be a text, at most {MAX_TEXTS} of them, for a model that knows items by texts. "
             "`texts` says what each was taken as: itself, or the item most like it."

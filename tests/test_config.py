@@ -20,6 +20,7 @@ from recsys.config import (
     PopularityConfig,
     RollingSplit,
     SASRecConfig,
+    UniRecConfig,
     dump_config,
     load_config,
     parse_config,
@@ -453,3 +454,22 @@ def test_what_is_dumped_loads_to_an_equal_configuration(
     again = parse_config(yaml.safe_load(dump_config(config)))
     assert again == config
     assert isinstance(again, ExperimentConfig)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"separate_interval": True, "calendar": False}, "separate_interval: .* one branch alone"),
+        ({"interval_context": "own", "block": "ligr"}, "interval_context: own is of a mixture"),
+        ({"mode": "reference", "gaps": "log"}, "gaps: .*; use hours, or mode: corrected"),
+        ({"calendar_features": ["hour", "day", "hour"]}, "calendar_features: hour twice"),
+        ({"drawn_neighbours": 11}, "drawn_neighbours: 11 of the 10"),
+    ],
+)
+def test_what_has_no_effect_is_refused_in_an_experiment(
+    settings: dict[str, Any], says: str
+) -> None:
+    model = {"kind": "unirec", **settings}
+    with pytest.raises(ConfigError, match=rf"models\.mine\.{says}"):
+        parse_config(MINIMAL | {"models": {"mine": model}})
+    UniRecConfig(**settings)  # as a bundle of before has it

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recsys.config import load_config, load_study_config, setting_of
+from recsys.evaluation.significance import holm
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -150,7 +152,11 @@ def known_parts(whole: str) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for summary in (EARLIER, UNIREC):
         for model, rows in summary["against"][whole]["by_set"].items():
-            found |= {(row["set"], model): row for row in rows}
+            found |= {(row["set"], model): dict(row) for row in rows}
+    for row, corrected in zip(
+        found.values(), holm(np.array([r["p"] for r in found.values()])), strict=True
+    ):
+        row["p_holm"] = corrected
     return found
 
 
@@ -172,6 +178,17 @@ def test_what_the_gain_is_made_of() -> None:
     values = [of_one_seed("beauty", "unirec", seed) for seed in range(3)]
     check(seeds.replace(",", ""), *values)
     assert values[0] == min(values)
+
+
+def test_what_was_left_out_of_the_compared_form() -> None:
+    told = statement(r"neighbours would add (\S+ \S+ and \S+) % on validation")
+    parts = ("calendar", "global_term", "injection")
+    cells = [
+        json.loads((RESULTS / "unirec" / "cells" / "30music" / m / "0.json").read_text("utf-8"))
+        for m in ("unirec", *(f"unirec_{part}" for part in parts))
+    ]
+    whole, *others = (cell["training"]["best_validation_ndcg@10"] for cell in cells)
+    check(told.replace(",", ""), *(100 * (other / whole - 1) for other in others))
 
 
 def test_what_counts_alone_can_do() -> None:

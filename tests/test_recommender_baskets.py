@@ -12,7 +12,7 @@ import torch
 from tiny_bundle import N_ITEMS, N_USERS, events, fitted, item_name, make_bundle
 
 from recsys.bundle import load_bundle
-from recsys.config import SASRecConfig, TrainingConfig
+from recsys.config import SASRecConfig, TrainingConfig, UniRecConfig
 from recsys.data.batches import pack_histories
 from recsys.data.sequences import SequenceStore
 from recsys.errors import ArtifactError, DataError
@@ -191,3 +191,7 @@ def test_baskets_travel_with_the_newest_events(model: Any, tmp_path: Path) -> No
 def test_events_without_baskets_are_no_part_of_such_a_bundle(model: Any, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="the model reads baskets, but the events have none"):
         make_bundle(tmp_path, SET, model=model, store=events())
+    timed = UniRecConfig(width=8, blocks=1, max_length=6)
+    timeless = replace(events(), timestamps=None)
+    with pytest.raises(ArtifactError, match="the model reads times, but the events have none"):
+        make_bundle(tmp_path, timed, store=timeless)

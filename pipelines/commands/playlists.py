@@ -76,9 +76,10 @@ def songs(
     if (items is None) == (playlist is None):
         raise typer.BadParameter("give either --items or --playlist")
     recommender = _open(bundle)
-    history = recommender.songs_of(playlist) if playlist is not None else split_ids(items or "")
-    at_once = [0] * len(history)  # the songs of a list have no times
-    query = Query(history=history, times=at_once, k=k, exclude_seen=True)
+    if playlist is not None:
+        recommender.songs_of(playlist)  # says which lists there are
+    history = None if items is None else split_ids(items)
+    query = Query(history=history, user_id=playlist, k=k, exclude_seen=True)
     [found] = recommender.recommend([query])
     if as_json:
         typer.echo(json.dumps({**asdict(found), "items": found.rows()}, indent=2))

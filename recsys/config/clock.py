@@ -62,7 +62,8 @@ def _unfit(config: ModelConfig, off: Collection[str]) -> Iterator[str]:
             yield "calendar is true; set it to false"
         elif "hour" in off and "hour" in config.calendar_features:
             rest = ", ".join(name for name in config.calendar_features if name != "hour")
-            yield f"calendar_features has hour; leave it out: [{rest}]"
+            what = f"leave it out: [{rest}]" if rest else "set calendar to false"
+            yield f"calendar_features has hour; {what}"
 
 
 def _compares_users(config: ModelConfig) -> Iterator[str]:

@@ -254,14 +254,15 @@ class ExperimentConfig(Section):
                 if getattr(model, "needs_neighbours", False)
             ]
         made = self.features.neighbours_kept
-        problems += [
-            f"models.{name}.kept_neighbours: is {model.kept_neighbours}, but features.neighbours_kept makes "
-            f"{made} for each item; raise that, or keep fewer"
-            for name, model in self.models.items()
-            if isinstance(model, UniRecConfig)
-            and model.needs_neighbours
-            and model.kept_neighbours > made
-        ]
+        for name, model in self.models.items():
+            if not isinstance(model, UniRecConfig):
+                continue
+            problems += [f"models.{name}.{problem}" for problem in model.without_effect()]
+            if model.needs_neighbours and model.kept_neighbours > made:
+                problems.append(
+                    f"models.{name}.kept_neighbours: is {model.kept_neighbours}, but "
+                    f"features.neighbours_kept makes {made} for each item; raise that, or keep fewer"
+                )
         chosen = {
             "evaluation.baseline": self.evaluation.baseline,
             "publish.model": self.publish.model,

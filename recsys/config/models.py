@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -322,36 +323,39 @@ class UniRecConfig(Section):
                 "fusion: sum adds the times to the items, which block: mixture keeps apart; use "
                 "fusion: branches, or block: ligr or prenorm"
             )
-        apart = self.calendar and self.interval and self.fusion == "branches"
-        if self.separate_interval and not apart:
-            raise ValueError(
-                "separate_interval gives the interval branch weights of its own, beside the calendar's; "
-                "there is one branch alone here, so leave it out"
-            )
-        if self.interval_context == "own" and not (apart and self.block == "mixture"):
-            raise ValueError(
-                "interval_context: own is of a mixture block's interval branch beside a calendar branch; "
-                "there is none here, so leave it out"
-            )
-        if self.mode == "reference" and self.interval and self.gaps == "log":
-            raise ValueError(
-                "mode: reference has the published gaps, in hours; use gaps: hours, or mode: corrected"
-            )
-        if repeated := sorted(
-            {n for n in self.calendar_features if self.calendar_features.count(n) > 1}
-        ):
-            raise ValueError(f"calendar_features names {', '.join(repeated)} twice")
-        if self.item_enhancement and self.drawn_neighbours > self.kept_neighbours:
-            raise ValueError(
-                f"drawn_neighbours is {self.drawn_neighbours}, of the {self.kept_neighbours} that "
-                "kept_neighbours keeps; draw fewer, or keep more"
-            )
         if self.block == "mixture" and not (self.calendar or self.interval):
             raise ValueError(
                 "block: mixture mixes items with times, so calendar or interval must be on; use "
                 "block: ligr or prenorm to be without both"
             )
         return self
+
+    def without_effect(self) -> Iterator[str]:
+        """Yield what is set and changes nothing, or contradicts what else is set, with what to do.
+
+        An experiment refuses it; a bundle that was published before can be read all the same.
+        """
+        apart = self.calendar and self.interval and self.fusion == "branches"
+        if self.separate_interval and not apart:
+            yield (
+                "separate_interval: gives the interval branch weights of its own beside the calendar's, "
+                "and there is one branch alone; leave it out"
+            )
+        if self.interval_context == "own" and not (apart and self.block == "mixture"):
+            yield (
+                "interval_context: own is of a mixture block's interval branch beside a calendar branch, "
+                "and there is none; leave it out"
+            )
+        if self.mode == "reference" and self.interval and self.gaps == "log":
+            yield "gaps: mode reference has the published ones; use hours, or mode: corrected"
+        names = self.calendar_features
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            yield f"calendar_features: {', '.join(repeated)} twice; once is enough"
+        if self.item_enhancement and self.drawn_neighbours > self.kept_neighbours:
+            yield (
+                f"drawn_neighbours: {self.drawn_neighbours} of the {self.kept_neighbours} that "
+                "kept_neighbours keeps; draw fewer, or keep more"
+            )
 
     @property
     def needs_statistics(self) -> bool:

@@ -75,8 +75,8 @@ class EncoderModel(Model):
     temperature: float = 1.0
     is_inner_product: bool = True
     """Whether `score` is nothing but the product; if not, `beyond_product` is what it has more."""
-    learns_by: str = "hidden"
-    """Its method that training calls in every step, which is compiled if anything is."""
+    learns_by: str | None = None
+    """Its method that training calls in every step and that can be compiled; None has none."""
     chosen_by_validation: bool = True
     """Whether it learns what follows, so that ranking validation targets can choose its best epoch."""
 

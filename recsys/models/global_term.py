@@ -61,7 +61,7 @@ def own_part(items: Tensor, events: Tensor, distinct: Tensor, table: Tensor) -> 
     parts = []
     for at in range(0, len(events), step):
         part = order[at : at + step]
-        some = distinct[part, : max(1, *widths[at : at + step])]  # [b, J]
+        some = distinct[part, : max(1, widths[at : at + step][-1])]  # [b, J]
         own = embedding(items if items.dim() == 1 else items[part], table)  # [C, D] or [b, C, D]
         rows, squared = embedding(some, table), own.square()  # rows [b, J, D]
         weights = _weights(_products(rows, own), some)  # [b, J, C]

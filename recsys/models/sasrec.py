@@ -33,6 +33,8 @@ from recsys.models.unit_rows import unit_rows
 class SASRec(EncoderModel):
     """A causal transformer over item vectors; the same table embeds the history and is scored."""
 
+    learns_by = "hidden"
+
     def __init__(self, config: SASRecConfig, n_items: int) -> None:
         super().__init__(n_items, config.width)
         self.max_length = config.max_length

@@ -51,6 +51,8 @@ class Relations(NamedTuple):
 class TiSASRec(EncoderModel):
     """A causal transformer whose attention reads the times between events."""
 
+    learns_by = "hidden"
+
     def __init__(self, config: TiSASRecConfig, n_items: int) -> None:
         super().__init__(n_items, config.width)
         self.max_length = config.max_length

@@ -28,7 +28,8 @@ class Query:
         history: external item ids, oldest first; unknown ones are skipped and reported. An `ItemText`
             among them is read as it is by a model that reads texts (`reads_texts` of it), and as the
             known item most like it for any other with item vectors of texts.
-        times: seconds of the history's events, if known; the history is then sorted by them (stably).
+        times: seconds of the history's events, needed where the model reads times (`reads_times` of it);
+            the history is then sorted by them (stably).
         baskets: a label for each item of the history, equal for items that were one basket, which then
             stands at the place of its first. Only a model of baskets as sets reads them. Without
             labels it takes items for one basket whose times lie in the same `data.basket_minutes` of

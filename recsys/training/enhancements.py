@@ -266,14 +266,18 @@ def rarity(config: UniRecConfig, statistics: TrainingStatistics) -> Float64:
     """Return the rarity of every item, float64 [V + 1], 0 to 100: a percentile rank.
 
     By `mode: reference`, unless counts say what is frequent, the gap variance between the least (0) and
-    the greatest (100) of them; items of an undefined one have 0 as theirs. PAD is 100.
+    the greatest (100) of them; items of an undefined one have 0 as theirs. PAD and items without
+    training events are 100.
     """
     variance = statistics.item_gap_variance
     if config.mode == "corrected" or config.frequency_by == "count" or variance is None:
         return statistics.frequency_rank(config.frequency_by)
-    values = np.nan_to_num(variance[1:], nan=0.0)
+    trained = statistics.item_counts > 0
+    values = np.nan_to_num(variance[trained], nan=0.0)
     span = max(float(np.ptp(values)), 1e-12) if len(values) else 1.0
-    return np.concatenate([[100.0], 100.0 * (values - values.min(initial=np.inf)) / span])
+    rarities = np.full(len(variance), 100.0)
+    rarities[trained] = 100.0 * (values - values.min(initial=np.inf)) / span
+    return rarities
 
 
 def neighbours_of(config: UniRecConfig, statistics: TrainingStatistics) -> Int64:

@@ -22,7 +22,7 @@ from recsys.config.training import SET_OBJECTIVES
 from recsys.data.sequences import Int64, Targets, TrainingData
 from recsys.data.statistics import TrainingStatistics
 from recsys.data.windows import TrainingBatches
-from recsys.errors import ArtifactError, DataError
+from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.evaluation.ranking import rank_targets
 from recsys.losses import build_loss, build_set_loss
 from recsys.models.contract import EncoderModel
@@ -117,8 +117,13 @@ def fit(model: EncoderModel, plan: FitPlan) -> list[EpochRow]:
     counts = plan.data.item_counts()
     module = _module(model, plan, counts)
     if resolve_compile(plan.training.compile, resolve_device(plan.training.device)):
-        step = getattr(model, model.learns_by)
-        setattr(model, model.learns_by, torch.compile(step, dynamic=True))
+        if model.learns_by is not None:
+            step = getattr(model, model.learns_by)
+            setattr(model, model.learns_by, torch.compile(step, dynamic=True))
+        elif plan.training.compile == "on":
+            raise ConfigError(
+                f"training.compile is on, but nothing of {type(model).__name__} is compiled; use auto or off"
+            )
     check = None if plan.validation is None else lambda trained: validate(trained, plan)
     end = train_epochs(module, plan, check)
     _keep_best(model, plan, end, counts)

@@ -111,15 +111,22 @@ async def for_song(body: PlaylistsForSongRequest, request: Request) -> Response:
 async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     """Return the songs that a list may go on with, none that it holds.
 
+    A published list has the times and baskets that it was published with, `items` have none: a model
+    that reads times is asked by `playlist`, or by `/v1/recommend`.
+
     If the model fails, `source` names what the list was made by instead.
     """
     service = service_of(request)
     _refuse_deleted(service, body.playlist)
-    history = body.items or []
     if body.playlist is not None:
-        history = service.model.recommender.songs_of(body.playlist)
-    at_once = [0] * len(history)  # the songs of a list have no times
-    query = Query(history, at_once, k=body.k, exclude=body.exclude, exclude_seen=True)
+        service.model.recommender.songs_of(body.playlist)  # says which lists there are
+    query = Query(
+        history=body.items if body.playlist is None else None,
+        user_id=body.playlist,
+        k=body.k,
+        exclude=body.exclude,
+        exclude_seen=True,
+    )
     answer = await service.ask(query)
     found = answer.found
     if not isinstance(found, Recommendation):

@@ -19,6 +19,7 @@ from features.online import (
     user_table,
 )
 from recsys.data.sequences import SequenceStore
+from recsys.errors import DataError
 
 HOUR = 3600
 Events = st.lists(
@@ -116,6 +117,14 @@ def test_one_older_than_all_that_is_kept_is_only_counted() -> None:
     placed = state.after(9, 30, keep=2)
     assert (placed.items, placed.times) == ((9, 3), (30, 40))
     assert placed.gaps == UserState.of_history([1, 2, 9, 3], np.array([10, 20, 30, 40])).gaps
+
+
+def test_a_state_has_times_of_all_events_or_of_none() -> None:
+    timed, timeless = UserState().after(1, 5), UserState().after(1)
+    with pytest.raises(DataError, match="item 2 has no time, unlike those before it"):
+        timed.after(2)
+    with pytest.raises(DataError, match="item 2 has a time, unlike those before it"):
+        timeless.after(2, 7)
 
 
 def test_a_late_event_of_an_item_is_in_no_gap() -> None:

@@ -196,6 +196,24 @@ def test_alone_votes_read_baskets_where_they_are_sets() -> None:
     batch = batch_from_lists([[1, 2], [2, 1]], None, 10, [[0, 0], [0, 0]])
     one, other = model.score(batch)
     assert model.reads_baskets
+    # 1 has 3 and 4 a basket later (each 1, of baskets one apart: halved) and 2 in its own basket.
+    lone = model.score(batch_from_lists([[1, 3]], None, 10, [[0, 1]]))[0]
+    expected = model.votes.votes(batch_from_lists([[1]], None, 10, [[0]]))[0]
+    assert lone[4] == pytest.approx(
+        expected[4].item() * 0.5 / 1.5
+    )  # 3 is newer, and votes for nobody
     torch.testing.assert_close(one, other, rtol=0, atol=1e-7)  # in which order a basket is written
     with pytest.raises(DataError, match="need baskets"):
         model.fit(data([[1, 2]]))
+
+
+def test_alone_votes_weigh_by_times() -> None:
+    found = data([[1, 2], [1, 3]], [[0, 60], [0, 86_400]])
+    model = VotesAlone(NeighbourVotesConfig(gap_scale=60, shrinkage=0), ITEMS)
+    model.fit(found)
+    assert model.reads_times
+    scores = model.score(asked([[1]], [[0]]))[0]
+    near = [1 / (1 + log1p(seconds / 60)) for seconds in (60, 86_400)]
+    assert scores[[2, 3]].tolist() == pytest.approx([n / sum(near) for n in near])
+    with pytest.raises(DataError, match="there are none"):
+        model.score(asked([[1]]))

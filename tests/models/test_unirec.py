@@ -196,11 +196,6 @@ def test_times_are_needed_where_they_are_read() -> None:
     ("changes", "says"),
     [
         ({"fusion": "sum"}, "use fusion: branches, or block: ligr"),
-        ({"separate_interval": True, "calendar": False}, "one branch alone here"),
-        ({"interval_context": "own", "block": "ligr"}, "interval_context: own is of a mixture"),
-        ({"mode": "reference", "gaps": "log"}, "use gaps: hours, or mode: corrected"),
-        ({"calendar_features": ["hour", "day", "hour"]}, "names hour twice"),
-        ({"drawn_neighbours": 11}, "of the 10 that kept_neighbours keeps"),
         ({"calendar": False, "interval": False}, "calendar or interval must be on"),
         ({"width": 7, "heads": 3}, r"width \(14\) must be a multiple of heads \(3\)"),
         ({"baskets": "set"}, "objective must be next_basket"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_bundle import make_bundle
 
 from pipelines import publish as publish_stage
 from pipelines.cli import main
@@ -16,9 +17,17 @@ from pipelines.index import index
 from pipelines.promote import CHAMPION, GUARDS, SINCE, Guard, Promotion, lower_limit, promote
 from pipelines.scoring import MLMODEL, BundleModel
 from pipelines.tracking import tracker_settings
-from recsys.config import ExperimentConfig, PublishConfig, TrackingConfig, dump_config
-from recsys.errors import ArtifactError
+from recsys.bundle import load_bundle
+from recsys.config import (
+    ExperimentConfig,
+    PublishConfig,
+    TrackingConfig,
+    UniRecConfig,
+    dump_config,
+)
+from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.targets_file import read_targets
+from recsys.recommender import Query, Recommender
 
 pytestmark = [
     pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the extra 'track'"),
@@ -221,6 +230,24 @@ def test_a_bundle_without_mlflow_s_file_is_loaded_by_the_same_class(
 
     answers = BundleModel(bundle).predict(pd.DataFrame({"history": [["i03"]]}), {"k": 3})
     assert len(answers["items"][0]) == 3
+
+
+def test_a_model_that_reads_times_has_them_from_the_table(tmp_path: Path) -> None:
+    import pandas as pd
+
+    bundle = make_bundle(tmp_path, UniRecConfig(width=8, blocks=1, max_length=6))
+    history, times = ["i05", "i09"], [1_600_000_000, 1_600_500_000]
+    answering = BundleModel(bundle)
+    table = pd.DataFrame({"history": [history, []], "times": [times, []], "user_id": [None, "u07"]})
+    answers = answering.predict(table, {"k": 4})
+    asked = [Query(history, times, k=4), Query(user_id="u07", k=4)]
+    expected = Recommender(load_bundle(bundle)).recommend(asked)
+    assert answers["items"].tolist() == [answer.items for answer in expected]
+    assert answers["scores"].tolist() == [answer.scores for answer in expected]
+    with pytest.raises(DataError, match="has no times"):
+        answering.predict(table[["history", "user_id"]])
+    with pytest.raises(DataError, match="times and baskets belong to a history"):
+        answering.predict(pd.DataFrame({"history": [[]], "times": [times], "user_id": ["u07"]}))
 
 
 def test_models_that_rank_alike_are_not_worse(experiment: ExperimentConfig) -> None:

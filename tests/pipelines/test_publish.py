@@ -168,6 +168,20 @@ def test_a_learned_model_without_its_index(
     assert not list((config.workspace / "bundles").glob("*")), "nothing half-made is left"
 
 
+@pytest.mark.parametrize("kept", [0, 3, 10])
+def test_users_that_are_served_by_fewer_events_are_said(
+    fitted_experiment: ExperimentConfig, report: Path, caplog: pytest.LogCaptureFixture, kept: int
+) -> None:
+    """Markov reads 10 events here."""
+    section = fitted_experiment.publish.model_copy(
+        update={"model": "markov", "recent_events": kept}
+    )
+    publish(fitted_experiment.model_copy(update={"publish": section}), report)
+    said = [r.getMessage() for r in caplog.records if "are served by fewer" in r.getMessage()]
+    assert len(said) == (kept == 3)
+    assert not said or "recent_events is 3, but markov reads 10 events" in said[0]
+
+
 def test_ties_go_to_the_model_named_first(fitted_experiment: ExperimentConfig) -> None:
     rows = [row("sasrec", 0.3), row("markov", 0.3), row("pop", 0.2)]
     assert best_model(fitted_experiment, rows) == "markov"

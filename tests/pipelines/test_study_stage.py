@@ -211,9 +211,12 @@ def elsewhere(config: StudyConfig, place: Path) -> StudyConfig:
 def test_a_study_runs_goes_on_and_notices_what_has_changed(
     write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path = write_study(
-        once=["unirec"]
-    )  # it reads neighbours, which are made only for those that do
+    further = {"markov": ["unirec"]}  # it reads neighbours, which are made only for those that do
+    with pytest.raises(
+        ConfigError, match="once: unirec learns in first, so one run does not stand"
+    ):
+        _ = Study(load_study_config(write_study(once=["unirec"]))).experiments
+    path = write_study(against=further)
     config, out = load_study_config(path), io.StringIO()
     console = Console(file=out, width=200)
     directory = run_study(config, console, sets=["second"])
@@ -241,7 +244,7 @@ def test_a_study_runs_goes_on_and_notices_what_has_changed(
 
     before = {p: p.stat().st_mtime_ns for p in (directory / "cells").rglob("*.json")}
     with pytest.raises(SystemExit) as ended:  # `run` knows a study by its sets
-        cli.main(["run", str(path), "seeds=[0]", "once=[]"])
+        cli.main(["run", str(path), "seeds=[0]", "against={}"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "first/markov/0" in printed and "all 2" in printed

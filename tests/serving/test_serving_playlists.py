@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 from recsys.bundle import load_bundle
-from recsys.config import IndexConfig, Seq2SeqConfig
+from recsys.config import IndexConfig, ModelConfig, Seq2SeqConfig, UniRecConfig
 from recsys.models import EncoderModel
 from recsys.playlist_index import build_playlists
 from recsys.recommender import PlaylistsForSong, Query, Recommender, SimilarPlaylists
@@ -23,13 +23,16 @@ ITEMS = ["i05", "i09", "i11", "i05"]
 CONFIG = Seq2SeqConfig(width=8, hidden=12, max_length=6)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = fitted(CONFIG)
+def make_playlists(folder: Path, config: ModelConfig) -> Path:
+    model = fitted(config)
     assert isinstance(model, EncoderModel)
     playlists = build_playlists(model, events(), users_frame()["user_id"], IndexConfig())
-    folder = tmp_path_factory.mktemp("bundles")
-    return make_bundle(folder, CONFIG, model=model, playlists=playlists)
+    return make_bundle(folder, config, model=model, playlists=playlists)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_playlists(tmp_path_factory.mktemp("bundles"), CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +75,25 @@ def test_playlists_for_a_song(endpoint: Live, recommender: Recommender) -> None:
 
 def test_songs_for_a_playlist(endpoint: Live, recommender: Recommender) -> None:
     songs = recommender.songs_of("u05")
-    [expected] = recommender.recommend([Query(history=songs, k=5, exclude_seen=True)])
+    [expected] = recommender.recommend([Query(user_id="u05", k=5, exclude_seen=True)])
     answer = asked(endpoint, "songs", playlist="u05", k=5)
     assert [row["item_id"] for row in answer["items"]] == expected.items
     assert not {row["item_id"] for row in answer["items"]} & set(songs)
     assert asked(endpoint, "songs", items=[], k=3)["fallback"] == "empty_history"
+
+
+def test_songs_for_a_playlist_by_a_model_that_reads_times(tmp_path: Path) -> None:
+    """A published list has its own times; items have none, and that is said."""
+    config = UniRecConfig(width=8, blocks=1, max_length=6)
+    bundle = make_playlists(tmp_path, config)
+    [expected] = Recommender(load_bundle(bundle)).recommend(
+        [Query(user_id="u05", k=5, exclude_seen=True)]
+    )
+    with live(bundle, None) as timed:
+        answer = asked(timed, "songs", playlist="u05", k=5)
+        assert [row["item_id"] for row in answer["items"]] == expected.items
+        refused = timed.client.post("/v1/playlists/songs", json={"items": ["i05", "i09"]})
+        assert refused.status_code == 422 and "2 items has no times" in refused.text
 
 
 def test_lists_of_nothing_known_have_no_answer_and_say_so(endpoint: Live) -> None:
