@@ -170,9 +170,12 @@ def test_what_the_gain_is_made_of() -> None:
     shown = {name for name, row in parts.items() if row["p_holm"] < 0.05}
     assert shown == {
         ("beauty", "unirec_no_votes"),
+        ("beauty", "unirec_sequence_enhancement"),
         *(("30music", f"unirec_{part}") for part in ("no_votes", "injection", "global_term")),
     }
-    least = statement(r"on either set \(p by Holm over all rows at least (\S+)\)\.")
+    most = statement(r"\(p by Holm over all rows at most (\S+)\);")
+    assert max(parts[name]["p_holm"] for name in shown) <= float(most)
+    least = statement(r"to do anything by itself \(p at least (\S+)\)\.")
     assert min(row["p_holm"] for name, row in parts.items() if name not in shown) >= float(least)
     seeds = statement(r"lowest of its three there \((\S+ \S+ \S+)\)")
     values = [of_one_seed("beauty", "unirec", seed) for seed in range(3)]
