@@ -77,7 +77,7 @@ def songs(
         raise typer.BadParameter("give either --items or --playlist")
     recommender = _open(bundle)
     if playlist is not None:
-        recommender.songs_of(playlist)  # says which lists there are
+        recommender.playlists.check(playlist)
     history = None if items is None else split_ids(items)
     query = Query(history=history, user_id=playlist, k=k, exclude_seen=True)
     [found] = recommender.recommend([query])

@@ -143,6 +143,10 @@ class PlaylistFinder:
         index, _ = self.parts()
         return [self._for_song(index, one) for one in requests]
 
+    def check(self, playlist: str) -> None:
+        """Raise `DataError` if the bundle has no playlists, or none of that name."""
+        self.row(self.parts()[0], playlist)
+
     def songs_of(self, playlist: str) -> list[str]:
         """Return the external ids of a published playlist's songs, in order; see `Recommender.songs_of`."""
         index, _ = self.parts()

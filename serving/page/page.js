@@ -61,7 +61,7 @@ async function search() {
   const found = words ? (await call(`/v1/items?q=${encodeURIComponent(words)}`)).items : [];
   if (words !== at("search").value.trim()) return;
   at("found").replaceChildren(...found.map((item) => element("li", undefined, [
-    button(shown(item), () => { choose(item); }),
+    button(shown(item), () => choose(item)),
   ])));
 }
 

@@ -119,7 +119,7 @@ async def songs(body: PlaylistSongsRequest, request: Request) -> Response:
     service = service_of(request)
     _refuse_deleted(service, body.playlist)
     if body.playlist is not None:
-        service.model.recommender.songs_of(body.playlist)  # says which lists there are
+        service.model.recommender.playlists.check(body.playlist)
     query = Query(
         history=body.items if body.playlist is None else None,
         user_id=body.playlist,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.data.profile import spread_before
 from recsys.data.sequences import SequenceStore, Split, Targets
 from recsys.evaluation.ranked import RankedTargets
 from recsys.evaluation.slices import (
@@ -102,8 +103,6 @@ def test_fifths_of_users_by_their_gaps_by_hand() -> None:
 
 
 def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
-    from recsys.data.profile import spread_before
-
     times = np.array([0, 10, 20, 50, 0, 5])
     none = Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     split = Split(train_end=np.array([3, 6]), validation=none, test=none)
@@ -118,8 +117,6 @@ def test_the_spread_of_gaps_is_of_training_events_alone() -> None:
 
 def test_the_spread_of_baskets_is_from_one_to_the_next() -> None:
     """Two users' baskets at 0, 10, 30 and at 5, 6: how many items each holds, and when, is all one."""
-    from recsys.data.profile import spread_before
-
     times = np.array([0, 1, 2, 10, 30, 31, 99, 5, 6, 6])
     store = SequenceStore(
         np.ones(10, np.int32),
