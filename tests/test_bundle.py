@@ -13,13 +13,13 @@ import pytest
 import torch
 from tiny_bundle import N_ITEMS, events, fitted, items_frame, make_bundle, users_frame
 
-import recsys.bundle
 from recsys.bundle import load_bundle, newest
+from recsys.bundle.layout import version_of
 from recsys.config import IndexConfig, SASRecConfig
 from recsys.data.batches import batch_from_lists
 from recsys.errors import ArtifactError, DataError, RecsysError
 from recsys.lock import locked
-from recsys.manifest import stable_hash
+from recsys.manifest import file_hash, stable_hash
 from recsys.retrieval.index import ExactIndex, build_index, recall_check
 
 FILES = [
@@ -158,10 +158,10 @@ def reseal(bundle: Path, **changes: object) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-def version_of(bundle: Path, files: dict[str, Any]) -> str:
+def version_with(bundle: Path, files: dict[str, Any]) -> str:
     """Return the version that a bundle of these files has."""
     info = json.loads((bundle / "manifest.json").read_text())["info"]
-    return recsys.bundle._version(files, info)
+    return version_of(files, info)
 
 
 @pytest.mark.parametrize("key", ["schema_version", "bundle_version"])
@@ -188,7 +188,7 @@ def test_a_file_left_out_of_the_manifest_is_refused(copy: Path) -> None:
     reseal(copy, files=files)
     with pytest.raises(ArtifactError, match=r"manifest.json is damaged"):
         load_bundle(copy)  # the version does not fit
-    reseal(copy, files=files, version=version_of(copy, files))
+    reseal(copy, files=files, version=version_with(copy, files))
     with pytest.raises(ArtifactError, match=r"vectors.npy is not listed"):
         load_bundle(copy)
 
@@ -202,9 +202,9 @@ def test_unknown_models_are_refused(tmp_path: Path, config: str) -> None:
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     files["config.yaml"] = {
         "bytes": len(config),
-        "sha256": recsys.bundle.file_hash(bundle / "config.yaml"),
+        "sha256": file_hash(bundle / "config.yaml"),
     }
-    reseal(bundle, files=files, version=version_of(bundle, files))
+    reseal(bundle, files=files, version=version_with(bundle, files))
     with pytest.raises(ArtifactError, match=r"config.yaml: model kind .* is not known"):
         load_bundle(bundle)
 

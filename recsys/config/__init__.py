@@ -6,7 +6,17 @@ Every section is a frozen model; an unknown key is an error that names the neare
 
 from __future__ import annotations
 
+from recsys.config.attention import SASRecConfig, TiSASRecConfig
 from recsys.config.clock import check_clock, check_times
+from recsys.config.counts import (
+    BagOfTokensConfig,
+    ItemKNNConfig,
+    LagMarkovConfig,
+    MarkovConfig,
+    OwnPopularityConfig,
+    PopularityConfig,
+    TextVectorsConfig,
+)
 from recsys.config.data import (
     ContinuationSplit,
     DataConfig,
@@ -41,19 +51,7 @@ from recsys.config.file import (
     parse_pretrain_config,
     parse_study_config,
 )
-from recsys.config.models import (
-    BagOfTokensConfig,
-    ItemKNNConfig,
-    LagMarkovConfig,
-    MarkovConfig,
-    ModelConfig,
-    OwnPopularityConfig,
-    PopularityConfig,
-    SASRecConfig,
-    TextVectorsConfig,
-    TiSASRecConfig,
-    UniRecConfig,
-)
+from recsys.config.models import ModelConfig
 from recsys.config.playlists import (
     Seq2SeqConfig,
     SetModelConfig,
@@ -81,6 +79,7 @@ from recsys.config.tune import (
     apply_settings,
     setting_of,
 )
+from recsys.config.unirec import UniRecConfig
 from recsys.config.votes import NeighbourVotesConfig, PairVotes, VotesConfig
 
 __all__ = [

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from recsys.config.models import LagMarkovConfig, ModelConfig, TiSASRecConfig, UniRecConfig
+from recsys.config.attention import TiSASRecConfig
+from recsys.config.counts import LagMarkovConfig
+from recsys.config.models import ModelConfig
+from recsys.config.unirec import UniRecConfig
 from recsys.config.votes import NeighbourVotesConfig
 from recsys.errors import ConfigError
 from recsys.schema import Clock

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from recsys.config.data import DataConfig, GlobalTimeSplit, SplitConfig
-from recsys.config.models import ModelConfig, UniRecConfig
+from recsys.config.models import ModelConfig
 from recsys.config.probes import ProbeConfig
 from recsys.config.recformer import RecformerConfig
 from recsys.config.section import NAME, Count, Section
 from recsys.config.text import TextConfig
 from recsys.config.tune import TuneConfig, check_tune
+from recsys.config.unirec import UniRecConfig
 
 
 def _without_repeats(values: list[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recsys.config.models import CalendarFeature
+from recsys.config.unirec import CalendarFeature
 
 DAY: Final = 86_400
 HOUR: Final = 3_600

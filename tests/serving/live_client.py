@@ -1,26 +1,34 @@
-"""A client of an endpoint that takes writes, for tests."""
+"""A server in this process, on loopback, and a client of it, for tests.
+
+A real server and not the framework's test client, whose streams are closed by the threads of callers:
+several of them can leave its event loop asleep for good.
+"""
 
 from __future__ import annotations
 
-import warnings
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import uvicorn
+
 from serving.app import create_app
 from serving.service import Service
 from serving.settings import ServingSettings
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
-    from fastapi.testclient import TestClient
+PATIENCE = 60
+"""Seconds, far more than an answer takes."""
 
 
 class Live:
     """An endpoint's client, and a look inside."""
 
-    def __init__(self, client: TestClient, app: Any) -> None:
+    def __init__(self, client: httpx.Client, app: Any) -> None:
         self.client = client
         self._app = app
 
@@ -63,5 +71,24 @@ class Live:
 def live(bundle: Path, state: Path | None, find: Any = None, **settings: Any) -> Iterator[Live]:
     """Start an endpoint on a bundle, with open writes."""
     app = create_app(bundle, ServingSettings(state=state, open_writes=True, **settings), find)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with served(app) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
         yield Live(client, app)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """Serve an application from a thread; yield its address when it is up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), name="server")
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.005)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the server does not end"

@@ -7,12 +7,13 @@ import json
 import logging
 import stat
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live_client import TestClient, live
+from live_client import live
 from tiny_bundle import make_bundle
 
 from recsys.errors import ArtifactError, ConfigError
@@ -20,6 +21,10 @@ from serving.app import create_app
 from serving.keys import FORM, KeyRing, add_key, read_keys, revoke_key
 from serving.logs import JsonLines
 from serving.settings import ServingSettings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # newer Starlette would have httpx2; httpx serves both
+    from fastapi.testclient import TestClient
 
 EVENT = {"events": [{"user_id": "u", "item": "i01", "event_id": "e"}]}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from live_client import live
 from tiny_bundle import N_ITEMS, SASREC, events, item_name, make_bundle
 
 from recsys.bundle import load_bundle
@@ -270,9 +271,8 @@ def test_an_unforeseen_error_tells_nothing_of_the_inside(
 
 
 def test_a_full_queue_is_said_at_once(bundle: Path) -> None:
-    app = create_app(bundle, waiting=1)
-    with TestClient(app) as client:
-        worker = app.state.service.worker
+    with live(bundle, None, waiting=1) as endpoint:
+        client, worker = endpoint.client, endpoint.service.worker
         worker.stop()  # nobody drains the queue any more
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(client.post, "/v1/recommend", json={"history": []})
@@ -281,12 +281,12 @@ def test_a_full_queue_is_said_at_once(bundle: Path) -> None:
             second = client.post("/v1/recommend", json={"history": []})
             assert second.status_code == 429
             assert second.headers["retry-after"] == "1"
-            assert "recsys_refused_total 1.0" in client.get("/metrics").text
+            assert endpoint.metric("recsys_refused_total") == 1
             worker._answer_all([worker._queue.get()])
             assert first.result().status_code == 200
 
 
-def test_concurrent_requests_get_what_sequential_ones_get(client: TestClient) -> None:
+def test_concurrent_requests_get_what_sequential_ones_get(bundle: Path) -> None:
     bodies = [
         {
             "history": [item_name(i % N_ITEMS + 1), item_name(i % 7 + 1)],
@@ -295,9 +295,10 @@ def test_concurrent_requests_get_what_sequential_ones_get(client: TestClient) ->
         }
         for i in range(120)
     ]
-    alone = [ask(client, **body) for body in bodies]
-    with ThreadPoolExecutor(16) as pool:
-        together = list(pool.map(lambda body: ask(client, **body), bodies))
+    with live(bundle, None) as endpoint:
+        alone = [endpoint.ask(**body) for body in bodies]
+        with ThreadPoolExecutor(16) as pool:
+            together = list(pool.map(lambda body: endpoint.ask(**body), bodies))
     for one, other in zip(alone, together, strict=True):
         assert [r["item_id"] for r in one["items"]] == [r["item_id"] for r in other["items"]]
         scores = [r["score"] for r in other["items"]]
