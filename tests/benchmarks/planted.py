@@ -14,6 +14,8 @@ events, any item. The scenario says by which:
                 group, and has its successors. Every rare item is seen a few times; asked is what follows
                 a rare item that is taken without its frequent one
     drift       by the era: three are over when the fourth begins, whose users alone are asked
+    returns     not at all: three of five events, and the one that is asked about, are of any item that the
+                user has taken before, the others of any of 6,000
     null        always the same: neither times nor rarity mean anything
 
 Of the users that are asked about every other one validates and the rest test: the target is the last
@@ -54,6 +56,9 @@ FILLERS: Final = 20
 RARE_GROUPS: Final = 40
 RARE_ITEMS: Final = 30
 """Of each group."""
+WIDE: Final = 6000
+"""Items in `returns`: hardly one is seen often enough to be known by what follows it."""
+RETURN: Final = 0.6
 DAYS: Final = 300
 ERA: Final = 75
 """Days."""
@@ -219,6 +224,17 @@ def by_era(rng: Rng, successions: Int64, user: int) -> Log:
     return Log(_walk(rng, successions, eras), hours, asked=new)
 
 
+def of_returns(rng: Rng, successions: Int64, user: int) -> Log:
+    """Scenario `returns`."""
+    length = _length(rng)
+    items: list[int] = []
+    for place in range(length):
+        returns = place > 2 and rng.random() < RETURN
+        items.append(items[rng.integers(place)] if returns else int(rng.integers(WIDE)))
+    items[-1] = items[rng.integers(length - 1)]
+    return Log(items, _hours(rng, rng.uniform(1, 72, length)))
+
+
 def of_nothing(rng: Rng, successions: Int64, user: int) -> Log:
     """Scenario `null`."""
     length = _length(rng)
@@ -233,6 +249,7 @@ SCENARIOS: Final[dict[str, Callable[[Rng, Int64, int], Log]]] = {
     "thinned": thinned,
     "rare": of_rare_items,
     "drift": by_era,
+    "returns": of_returns,
     "null": of_nothing,
 }
 

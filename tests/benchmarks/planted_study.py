@@ -62,6 +62,9 @@ WITH_SEQUENCES = {"sequence_enhancement": True}
 TARGET = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
 INJECTED = {"inject_tail": "inputs"}
 WITH_ITEMS = {"item_enhancement": True}
+WITH_GLOBAL, NO_GLOBAL = {"global_term": True}, {"global_term": False}
+AS_MUCH = WITH_GLOBAL | {"global_weight": 1.0}
+"""As a branch; published is a tenth."""
 NO_SEQUENCES = {"sequence_enhancement": False}
 NO_ITEMS = {"item_enhancement": False}
 FEW_FREQUENT = {"frequent_share": 0.033}
@@ -103,6 +106,7 @@ def _alone() -> Iterator[Question]:
     user's kind.
     """
     yield Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS)
+    yield Question("returns", "global term, weight 1", ALONE, TIMELESS | AS_MUCH, TIMELESS)
     for scenario in ("regularity", "null"):
         for part in GAPS:
             yield Question(scenario, part, ALONE, TIMELESS | {part: True}, TIMELESS)
@@ -112,6 +116,7 @@ def _planted(form: str, base: Settings) -> Iterator[Question]:
     rare, plain = base | FEW_FREQUENT | NO_ITEMS, base | FILLERS_FREQUENT | NO_SEQUENCES
     yield Question("gap", "interval", form, base, base | NO_INTERVAL)
     yield Question("calendar", "calendar", form, base, base | NO_CALENDAR)
+    yield Question("returns", "global term", form, base | WITH_GLOBAL, base | NO_GLOBAL)
     yield Question("rare", "inject_tail inputs", form, rare | INJECTED, rare)
     yield Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare)
     yield Question("thinned", "sequence enhancement, target", form, plain | TARGET, plain)
@@ -122,6 +127,7 @@ def _nothing(form: str, base: Settings) -> Iterator[Question]:
     """Yield the questions that should be answered by 0."""
     yield Question("null", "interval", form, base, base | NO_INTERVAL)
     yield Question("null", "calendar", form, base, base | NO_CALENDAR)
+    yield Question("null", "global term", form, base | WITH_GLOBAL, base | NO_GLOBAL)
     items, sequences = base | NO_ITEMS, base | NO_SEQUENCES
     yield Question("null", "inject_tail inputs", form, base | INJECTED, base)
     yield Question("null", "item enhancement", form, items | WITH_ITEMS, items)
@@ -194,32 +200,36 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=800)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", default="0", type=lambda t: [int(x) for x in t.split(",")])
-    parser.add_argument("--only", default="", help="a scenario")
+    parser.add_argument(
+        "--only", default="", help="ask of these alone (scenario, part or form); keep other answers"
+    )
     parser.add_argument("--hours", type=float, default=None, help="ask nothing more after this")
     parser.add_argument("--work", type=Path, default=Path("out/planted"), help="kept figures")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
-    asked = [q for q in questions() if options.only in q.scenario]
+    asked = [q for q in questions() if options.only in name_of(q)]
     answers: list[dict[str, Any]] = []
-    date, began = now(), time.monotonic()
+    began = time.monotonic()
     for number, question in enumerate(asked):
         if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
             break
-        answers.append(answer(question, options))
+        answers.append(answer(question, options) | {"date": now()})
         print(json.dumps(answers[-1]), flush=True)
-        store(answers, asked[number + 1 :], date, options)
+        store(answers, asked[number + 1 :], options)
 
 
-def store(
-    answers: list[dict[str, Any]], left: list[Question], date: str, options: argparse.Namespace
-) -> None:
-    """Write what has been answered, and what has not."""
+def name_of(question: Question) -> str:
+    """Return what is asked in a line."""
+    return f"{question.scenario}: {question.part}, {question.form}"
+
+
+def store(answers: list[dict[str, Any]], left: list[Question], options: argparse.Namespace) -> None:
+    """Write what has been answered, now or before by the same settings, and what has not."""
     seeds = ",".join(map(str, options.seeds))
-    result = {
+    asked_alike = {
         "benchmark": "planted",
-        "date": date,
         "command": f"python tests/benchmarks/planted_study.py --users {options.users} "
         f"--epochs {options.epochs} --seeds {seeds}",
         "bar": {"relative_gain": BAR, "null": "the interval holds 0"},
@@ -229,11 +239,25 @@ def store(
             "compact": COMPACT,
             "times_users": TIMES_USERS,
         },
-        "answers": answers,
-        "not_asked": [f"{q.scenario}: {q.part}, {q.form}" for q in left],
+    }
+    known = before(options.output, asked_alike) if options.only else {}
+    known |= {"{scenario}: {part}, {form}".format(**one): one for one in answers}
+    names = [name_of(question) for question in questions()]
+    again = {name_of(question) for question in left}
+    result = asked_alike | {
+        "answers": [known[name] for name in names if name in known],
+        "not_asked": [name for name in names if name not in known or name in again],
         "machine": machine() | {"load": round(os.getloadavg()[0], 2)},
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def before(path: Path, asked_alike: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the stored answers by name, if the same was asked in the same way."""
+    stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if any(stored.get(key) != value for key, value in asked_alike.items()):
+        return {}
+    return {"{scenario}: {part}, {form}".format(**one): one for one in stored["answers"]}
 
 
 if __name__ == "__main__":
