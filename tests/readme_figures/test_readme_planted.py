@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from stated import README, RESULTS, check
+from stated import README, RESULTS, check, statement
 
 
 def test_planted_truths() -> None:
@@ -27,3 +27,17 @@ def test_planted_truths() -> None:
             check(stated[1], answer["without"], answer["with"])
         else:
             check(stated[1], 100 * answer["relative_gain"][0])
+    back = statement(
+        r"the paper's form (\S+ %, ours at a weight of 1 instead of 0\.1 \S+ %), at 0\.1 nothing"
+    )
+    paper, ours = (
+        by_name["returns", form, part]["relative_gain"]
+        for form, part in (
+            ("published", "global term"),
+            ("compact, no other times", "global term, weight 1"),
+        )
+    )
+    check(back, 100 * paper[0], 1, 0.1, 100 * ours[0])
+    assert min(paper[1], ours[1]) > 0 and max(paper[0], ours[0]) < 0.1
+    low, high = by_name["returns", "compact", "global term"]["relative_gain"][1:]
+    assert low < 0 < high
