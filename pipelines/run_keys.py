@@ -93,6 +93,7 @@ def _changed(model: Any) -> list[tuple[str, bool]]:
         ("the global term learns the logit", model.global_term),
         ("baskets vote without an order", model.votes is not None and model.baskets == "set"),
         ("uniformity is counted in whole numbers", model.uniformity),
+        ("baskets have one gap before them", model.uniformity and model.baskets == "set"),
         ("rarity is by count where frequency is", regular and model.needs_statistics),
         ("items that training does not know are not counted", model.needs_statistics),
     ]

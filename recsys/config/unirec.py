@@ -71,7 +71,8 @@ class UniRecConfig(Section):
     """Distinct newest items of the history that the global branch compares by."""
     global_weight: float = Field(0.1, gt=0)
     sequence_enhancement: bool = True
-    """Users of regular habits also learn from an irregular part of their history; needs a clock."""
+    """Users of regular habits also learn from an irregular part of their history; needs a clock. Regular
+    is meant of events: gaps inside a basket, which are 0, count."""
     sequence_teacher: Literal["encoding", "target"] = "encoding"
     """What the irregular part must come to: the whole's encoding (published), or its next item."""
     sequence_weight: float = Field(0.2, gt=0)
@@ -156,6 +157,11 @@ class UniRecConfig(Section):
     def needs_neighbours(self) -> bool:
         """Whether training needs the neighbours of the items."""
         return self.item_enhancement or self.inject_tail != "off"
+
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and self.text.mode != "initialise"
 
     @property
     def item_vectors(self) -> ItemVectors | None:

@@ -77,6 +77,8 @@ class EncoderModel(Model):
     """Whether `score` is nothing but the product; if not, `beyond_product` is what it has more."""
     learns_by: str | None = None
     """Its method that training calls in every step and that can be compiled; None has none."""
+    goes_on: bool = False
+    """Whether its weights are those of an earlier training, which what it counts by must go on to fit."""
     chosen_by_validation: bool = True
     """Whether it learns what follows, so that ranking validation targets can choose its best epoch."""
 

@@ -157,10 +157,14 @@ class CalendarEncoding(nn.Module):
             return (value - self.first_year + 1).clamp(min=1).minimum(last)
         return value
 
-    def set_years(self, first_time: int, last_time: int) -> None:
-        """Count years from that of `first_time`; those after `last_time`'s are taken for it."""
+    def set_years(self, first_time: int, last_time: int, *, keep_first: bool = False) -> None:
+        """Count years from that of `first_time`; those after `last_time`'s are taken for it.
+
+        `keep_first`: from the year that the weights were learned with.
+        """
         years = calendar_of(torch.tensor([first_time, last_time]))["year"]
-        self.first_year.copy_(years[0])
+        if not keep_first:
+            self.first_year.copy_(years[0])
         self.last_year.copy_(years[1])
 
 
@@ -237,7 +241,8 @@ class UniformityEncoding(nn.Module):
 
     With s the standard deviation (ddof 0) of log2(1 + seconds) over the gaps so far, the row of the
     table is 1 + floor(4 s), at most 32, and 0 for fewer than two gaps. From s^2 a thousandth is taken
-    first, so that gaps which differ by rounding count as equal.
+    first, so that gaps which differ by rounding count as equal. Where baskets are sets, only gaps before
+    a basket count, and all its events have the same row.
     """
 
     STEPS: Final = 4
@@ -251,19 +256,24 @@ class UniformityEncoding(nn.Module):
 
     def forward(self, times: Tensor, segments: Tensor, baskets: Tensor | None = None) -> Tensor:
         """Return float [R, L, D] for int64 seconds, segments and (if they are sets) baskets [R, L]."""
-        rows = self.rows(times, segments)
-        if baskets is not None:
-            rows = rows.gather(1, basket_starts(segments, baskets))
-        out: Tensor = self.table(rows)
+        out: Tensor = self.table(self.rows(times, segments, baskets))
         return out
 
-    def rows(self, times: Tensor, segments: Tensor) -> Tensor:
+    def rows(self, times: Tensor, segments: Tensor, baskets: Tensor | None = None) -> Tensor:
         """Return which row of the table each place has, int64 [R, L]."""
+        if baskets is None:
+            return self._rows(times, segments, segments > 0)
+        starts = basket_starts(segments, baskets)
+        begins = starts == torch.arange(times.shape[1], device=times.device)
+        return self._rows(times, segments, begins).gather(1, starts)
+
+    def _rows(self, times: Tensor, segments: Tensor, counted: Tensor) -> Tensor:
         before, there = previous_times(times, segments)
         logs = torch.log2(1.0 + (times - before).clamp(min=0).float())
         # Whole numbers add up exactly, whatever comes before in the row.
-        gaps = (self.UNITS * logs).round().long() * there
-        sums = torch.stack([there.long(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
+        gap = there & counted
+        gaps = (self.UNITS * logs).round().long() * gap
+        sums = torch.stack([gap.long(), gaps, gaps.square()]).cumsum(-1)  # [3, R, L]
         columns = torch.arange(times.shape[1], device=times.device).expand_as(times)
         first = torch.where((segments > 0) & ~there, columns, 0).cummax(dim=1).values
         count, total, squares = sums - sums.gather(2, first.expand_as(sums))  # of this sequence

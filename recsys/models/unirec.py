@@ -230,7 +230,7 @@ class UniRec(EncoderModel):
         trained = end > begin
         if trained.any():
             first, last = times[begin[trained]].min(), times[end[trained] - 1].max()
-            self.calendar.set_years(int(first), int(last))
+            self.calendar.set_years(int(first), int(last), keep_first=self.goes_on)
 
     def beyond_product(self, batch: SequenceBatch, items: Tensor | None = None) -> Tensor:
         """Return what is no product, float [B, C]: the neighbours' votes, and of the global term

@@ -62,6 +62,8 @@ class UniRecObjective(Objective):
         config = model.config
         self.config = config
         self.loss = loss
+        # What an earlier training read as made of neighbours goes on to be read so.
+        self.injected = float(model.injected) if model.goes_on else 0.0
         counts = data.item_counts()
         self.sampler = NegativeSampler("uniform", counts, GLOBAL_NEGATIVES, shared=False)
         self.sequences: SequenceEnhancement | None = None
@@ -85,7 +87,7 @@ class UniRecObjective(Objective):
         if batch.targets is None or chosen is None:
             raise ValueError("a training batch needs targets")
         if model.enhancer is not None:
-            model.injected.fill_(rare_weight(progress))
+            model.injected.fill_(max(self.injected, rare_weight(progress)))
         targets, table = batch.targets.flatten()[chosen], model.encode_items()
         branches = model.branches(batch)
 

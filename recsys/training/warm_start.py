@@ -128,7 +128,9 @@ def carry_over(
         ArtifactError: a tensor of the earlier model does not fit the new one.
     """
     state, tables = model.state_dict(), item_tables(config, model)
-    _check(state, earlier, tables)
+    # A buffer with a row for each item, such as its text's vector, is no weight: the new one is right.
+    learned = {name for name, _ in model.named_parameters()}
+    _check(state, earlier, tables, learned)
     known = earlier.learned.copy()
     wanted = ~known
     wanted[PAD] = False
@@ -140,14 +142,13 @@ def carry_over(
     if items is not None and wanted.any():
         rounds.append(placed := _of_like_texts(items, wanted, known))
         known[placed.item], wanted[placed.item] = True, False
-    # A buffer with a row for each item, such as its text's vector, is no weight: the new one is right.
-    learned = {name for name, _ in model.named_parameters()}
     with torch.no_grad():
         for name, tensor in state.items():
             if name not in tables:
                 tensor.copy_(earlier.state[name])
             elif name in learned:
                 _fill(tensor, earlier.state[name], earlier.row, rounds)
+    model.goes_on = True
     there = earlier.row != PAD
     return CarriedOver(
         learned=int(earlier.learned.sum()),
@@ -229,10 +230,14 @@ def _fill(tensor: Tensor, old: Tensor, row: Int64, rounds: Sequence[Placed]) -> 
         tensor.index_add_(0, to, parts)
 
 
-def _check(state: Mapping[str, Tensor], earlier: Earlier, tables: set[str]) -> None:
-    """Refuse an earlier model of other tensors, or of other shapes."""
+def _check(
+    state: Mapping[str, Tensor], earlier: Earlier, tables: set[str], learned: set[str]
+) -> None:
+    """Refuse an earlier model of other tensors, or of other shapes among those that it hands on."""
     odd = sorted(set(state) ^ set(earlier.state))
     for name in [] if odd else state:
+        if name in tables and name not in learned:
+            continue  # made anew; with few items its rows may be shorter, too
         ours, theirs = state[name].shape, earlier.state[name].shape
         same = ours[1:] == theirs[1:] if name in tables else ours == theirs
         odd += [] if same else [f"{name} {list(theirs)} instead of {list(ours)}"]

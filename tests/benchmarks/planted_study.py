@@ -106,6 +106,7 @@ def _alone() -> Iterator[Question]:
     user's kind.
     """
     yield Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS)
+    yield Question("returns", "global term", ALONE, TIMELESS | WITH_GLOBAL, TIMELESS)
     yield Question("returns", "global term, weight 1", ALONE, TIMELESS | AS_MUCH, TIMELESS)
     for scenario in ("regularity", "null"):
         for part in GAPS:
@@ -211,11 +212,13 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     asked = [q for q in questions() if options.only in name_of(q)]
     answers: list[dict[str, Any]] = []
+    if options.only:
+        store(answers, asked, options)  # refuses before hours have gone
     began = time.monotonic()
     for number, question in enumerate(asked):
         if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
             break
-        answers.append(answer(question, options) | {"date": now()})
+        answers.append(answer(question, options) | {"date": now(), "key": key_of(question)})
         print(json.dumps(answers[-1]), flush=True)
         store(answers, asked[number + 1 :], options)
 
@@ -225,10 +228,19 @@ def name_of(question: Question) -> str:
     return f"{question.scenario}: {question.part}, {question.form}"
 
 
+def key_of(question: Question) -> str:
+    """Return a hash of what is asked: an answer to something else is none."""
+    both = [
+        UniRecConfig(**settings).model_dump(mode="json")
+        for settings in (question.having, question.lacking)
+    ]
+    return stable_hash([VERSION, question.scenario, *both])[:16]
+
+
 def store(answers: list[dict[str, Any]], left: list[Question], options: argparse.Namespace) -> None:
     """Write what has been answered, now or before by the same settings, and what has not."""
     seeds = ",".join(map(str, options.seeds))
-    asked_alike = {
+    asked_alike: dict[str, Any] = {
         "benchmark": "planted",
         "command": f"python tests/benchmarks/planted_study.py --users {options.users} "
         f"--epochs {options.epochs} --seeds {seeds}",
@@ -242,22 +254,30 @@ def store(answers: list[dict[str, Any]], left: list[Question], options: argparse
     }
     known = before(options.output, asked_alike) if options.only else {}
     known |= {"{scenario}: {part}, {form}".format(**one): one for one in answers}
-    names = [name_of(question) for question in questions()]
     again = {name_of(question) for question in left}
+    found = {name: known.get(name) for name in map(name_of, questions())}
     result = asked_alike | {
-        "answers": [known[name] for name in names if name in known],
-        "not_asked": [name for name in names if name not in known or name in again],
+        "answers": [row for row in found.values() if row is not None],
+        "not_asked": [name for name, row in found.items() if row is None or name in again],
         "machine": machine() | {"load": round(os.getloadavg()[0], 2)},
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def before(path: Path, asked_alike: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the stored answers by name, if the same was asked in the same way."""
-    stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if any(stored.get(key) != value for key, value in asked_alike.items()):
+    """Return the stored answers by name; what was asked otherwise is refused, not lost."""
+    if not path.is_file():
         return {}
-    return {"{scenario}: {part}, {form}".format(**one): one for one in stored["answers"]}
+    stored = json.loads(path.read_text("utf-8"))
+    keys = {name_of(question): key_of(question) for question in questions()}
+    rows = {"{scenario}: {part}, {form}".format(**row): row for row in stored["answers"]}
+    odd = [name for name, value in asked_alike.items() if stored.get(name) != value]
+    odd += [name for name, row in rows.items() if keys.get(name) != row["key"]]
+    if odd:
+        raise SystemExit(
+            f"{path} was asked otherwise ({', '.join(odd)}): ask all again, or give --output another file"
+        )
+    return rows
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ from planted import (
     Planted,
     plant,
 )
-from planted_study import COMPACT, NO_INTERVAL, Question, answer, questions, store
+from planted_study import (
+    COMPACT,
+    NO_INTERVAL,
+    Question,
+    answer,
+    key_of,
+    name_of,
+    questions,
+    store,
+)
 
 from recsys.config import UniRecConfig
 from recsys.data.batches import batch_from_lists
@@ -173,7 +183,13 @@ def test_answers_of_before_are_kept_if_they_were_asked_alike(tmp_path: Path) -> 
 
     def stored(*asked: tuple[Question, float], rest: list[Question]) -> dict[str, Any]:
         rows = [
-            {"scenario": q.scenario, "part": q.part, "form": q.form, "with": value}
+            {
+                "scenario": q.scenario,
+                "part": q.part,
+                "form": q.form,
+                "key": key_of(q),
+                "with": value,
+            }
             for q, value in asked
         ]
         store(rows, rest, options)
@@ -184,8 +200,17 @@ def test_answers_of_before_are_kept_if_they_were_asked_alike(tmp_path: Path) -> 
     again = stored((one, 0.3), rest=[])
     assert [row["with"] for row in again["answers"]] == [0.3, 0.2]
     assert len(again["not_asked"]) == len(left)
+    kept = options.output.read_text()
     options.epochs = 2
-    assert [row["with"] for row in stored((one, 0.4), rest=[])["answers"]] == [0.4]
+    with pytest.raises(
+        SystemExit, match=r"was asked otherwise \(command, settings\): ask all again"
+    ):
+        stored((one, 0.4), rest=[])
+    assert options.output.read_text() == kept
+    options.epochs = 1
+    options.output.write_text(kept.replace(key_of(other), "0" * 16))
+    with pytest.raises(SystemExit, match=f"otherwise \\({re.escape(name_of(other))}\\)"):
+        stored((one, 0.4), rest=[])
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from recsys.config import (
     GlobalTimeSplit,
     LeaveOneOutSplit,
     RollingSplit,
+    SASRecConfig,
     UniRecConfig,
     parse_config,
 )
@@ -124,3 +125,14 @@ def test_what_has_no_effect_is_refused_in_an_experiment(
     with pytest.raises(ConfigError, match=rf"models\.mine\.{says}"):
         parse_config(MINIMAL | {"models": {"mine": model}})
     UniRecConfig(**settings)  # as a bundle of before has it
+
+
+@pytest.mark.parametrize(("mode", "places"), [("add", True), ("only", True), ("initialise", False)])
+@pytest.mark.parametrize("kind", [SASRecConfig, UniRecConfig])
+def test_a_model_of_texts_says_whether_it_places_new_ones(
+    kind: type[SASRecConfig | UniRecConfig], mode: str, places: bool
+) -> None:
+    """A bundle takes along what that needs."""
+    text = {"vectors": {"source": "tokens", "width": 64}, "mode": mode}
+    assert kind(text=text).places_texts is places  # type: ignore[arg-type]
+    assert not kind().places_texts

@@ -162,6 +162,20 @@ def test_uniformity_is_the_spread_of_the_gaps_so_far() -> None:
     assert slower[2:4] == [1, 1]  # whatever the scale
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_uniformity_of_baskets_that_are_sets_is_that_of_their_gaps(size: int) -> None:
+    """However many events they have: weekly is weekly."""
+    moments = torch.tensor([0, 10, 11, 400, 2000]).cumsum(0) * 3600
+    alone = UniformityEncoding(2).rows(moments[None], torch.ones(1, 5, dtype=torch.int64))[0]
+    assert alone.max() > 1
+    times, baskets = (x.repeat_interleave(size)[None] for x in (moments, torch.arange(5)))
+    rows = UniformityEncoding(2).rows(times, torch.ones_like(times), baskets)[0]
+    assert torch.equal(rows, alone.repeat_interleave(size))
+    weekly = (torch.arange(5) * 604_800).repeat_interleave(size)[None]
+    found = UniformityEncoding(2).rows(weekly, torch.ones_like(weekly), baskets)[0]
+    assert found.tolist() == [0] * 2 * size + [1] * 3 * size
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=12))
 def test_uniformity_does_not_depend_on_what_else_is_in_the_row(gaps: list[int]) -> None:
     times = torch.tensor(gaps).cumsum(0)

@@ -79,9 +79,11 @@ def live(bundle: Path, state: Path | None, find: Any = None, **settings: Any) ->
 def served(app: Any) -> Iterator[str]:
     """Serve an application from a thread; yield its address when it is up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), name="server")
+        thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
         thread.start()
         try:
             while not server.started:

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 from live_client import live
-from text_bundle import frozen_bundle, learned_bundle, recformer_bundle, titled, written
+from text_bundle import (
+    READS_TEXTS,
+    frozen_bundle,
+    learned_bundle,
+    recformer_bundle,
+    titled,
+    written,
+)
 
 from features.text_map import save_map
 from features.text_tower import TextTower, write_tower
-from recsys.config import TextConfig
+from recsys.config import SASRecConfig, TextConfig, UniRecConfig
 from recsys.config.recformer import LexicalConfig
 from recsys.data.batches import batch_from_lists
 from recsys.errors import ArtifactError
@@ -47,8 +54,20 @@ def test_it_stands_there_after_a_restart(tmp_path: Path) -> None:
         assert endpoint.ask(history=["i05"], k=41)["items"] == before
 
 
-def test_a_learned_map_of_texts_places_it_too(tmp_path: Path) -> None:
-    with live(learned_bundle(tmp_path), tmp_path / "state") as endpoint:
+UNIREC = UniRecConfig(
+    **READS_TEXTS.model_dump(include={"width", "heads", "blocks", "max_length", "text", "block"}),
+    calendar=False,
+    interval=False,
+    sequence_enhancement=False,
+    item_enhancement=False,
+)
+
+
+@pytest.mark.parametrize("config", [READS_TEXTS, UNIREC], ids=lambda c: c.kind)
+def test_a_learned_map_of_texts_places_it_too(
+    config: SASRecConfig | UniRecConfig, tmp_path: Path
+) -> None:
+    with live(learned_bundle(tmp_path, config), tmp_path / "state") as endpoint:
         assert (
             endpoint.add("new", attributes={"title": titled()["title"][9]})["placed_by"] == "text"
         )

@@ -22,6 +22,7 @@ from recsys.config import (
     TextEncoderConfig,
     TextItems,
     TextVectorsConfig,
+    UniRecConfig,
 )
 from recsys.config.recformer import LexicalConfig
 from recsys.data.sequences import TrainingData
@@ -31,6 +32,9 @@ from recsys.models.recformer.model import Recformer
 
 WIDTH = 8
 VECTORS = ItemVectors(width=WIDTH)
+READS_TEXTS = SASRecConfig(
+    width=8, heads=2, blocks=1, max_length=6, text=TextItems(vectors=VECTORS, mode="only")
+)
 COLOURS = ["amber", "azure", "coral", "ebony", "ivory"]
 PLACES = ["desk", "wall", "roof", "yard", "lake", "hall", "barn", "attic"]
 
@@ -69,12 +73,9 @@ def frozen_bundle(root: Path) -> Path:
     return make_bundle(root / "bundles", config, model=model.eval(), items=titled(), text=text)
 
 
-def learned_bundle(root: Path) -> Path:
-    """A SASRec whose item vectors are a map of texts."""
+def learned_bundle(root: Path, config: SASRecConfig | UniRecConfig = READS_TEXTS) -> Path:
+    """A model whose item vectors are a map of texts."""
     text, data = written(root)
-    config = SASRecConfig(
-        width=8, heads=2, blocks=1, max_length=6, text=TextItems(vectors=VECTORS, mode="only")
-    )
     model = build_model(config, N_ITEMS)
     read_texts(model, data)
     return make_bundle(root / "bundles", config, model=model.eval(), items=titled(), text=text)

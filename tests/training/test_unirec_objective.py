@@ -187,6 +187,23 @@ def test_what_the_model_keeps_is_of_the_training_events() -> None:
     assert not net.is_rare[0]
 
 
+def test_what_an_earlier_training_counted_by_goes_on() -> None:
+    """Years, and how much rare items are made of neighbours; else the weights would fit neither."""
+    net, (data, statistics) = small(inject_tail="inputs"), timed_ring()
+    batch = next(TrainingBatches(data, 12, 16).epoch(0))
+    assert net.calendar is not None
+    for goes_on, year, share in ((False, 2014, 0.0), (True, 2010, 0.75)):
+        net.calendar.first_year.fill_(2010)
+        net.injected.fill_(0.75)
+        net.goes_on = goes_on
+        net.prepare(data)
+        objective(net, statistics)(net, batch, 0.0)
+        assert (net.calendar.first_year.item(), net.injected.item()) == (year, share)
+        assert net.calendar.last_year.item() == 2014
+    objective(net, statistics)(net, batch, 1.0)
+    assert net.injected.item() >= 0.75
+
+
 def test_statistics_are_asked_for_where_a_part_reads_them() -> None:
     with pytest.raises(ArtifactError, match="run the features stage, or switch these parts off"):
         objective(small(), None)

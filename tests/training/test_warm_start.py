@@ -22,7 +22,11 @@ CONFIGS: list[ModelConfig] = [
     SASREC,
     TiSASRecConfig(width=8, heads=2, blocks=1, max_length=6),
     UniRecConfig(width=8, heads=2, blocks=1, max_length=6, item_bias=True, inject_tail="inputs"),
+    UniRecConfig(
+        width=8, heads=2, blocks=1, max_length=6, item_bias=True, inject_tail="inputs", votes={}
+    ),
 ]
+"""Votes keep more neighbours than there are items here, and so all."""
 OLD = ["b", "d", "f", "h", "j"]
 NEW = ["a", "b", "c", "d", "e", "f", "h"]
 """j has left; a, c and e have come. So b, d, f, h move from 1, 2, 3, 4 to 2, 4, 6, 7."""
@@ -136,6 +140,7 @@ def test_the_tables_of_items_are_found_by_their_size(config: ModelConfig) -> Non
     expected = {"item_table.weight"}
     if config.kind == "unirec":
         expected |= {"item_bias.weight", "neighbours", "is_rare"}
+        expected |= {name for name, _ in drawn(config, 7, 0).named_buffers() if "votes." in name}
     assert item_tables(config, drawn(config, 7, 0)) == expected
 
 
