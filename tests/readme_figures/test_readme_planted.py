@@ -28,16 +28,19 @@ def test_planted_truths() -> None:
         else:
             check(stated[1], 100 * answer["relative_gain"][0])
     back = statement(
-        r"the paper's form (\S+ %, ours at a weight of 1 instead of 0\.1 \S+ %), at 0\.1 nothing"
+        r"the paper's form (\S+ %, ours without times \S+ %, or \S+ % at a weight of 1 instead of 0\.1)"
     )
-    paper, ours = (
+    gains = [
         by_name["returns", form, part]["relative_gain"]
         for form, part in (
             ("published", "global term"),
+            ("compact, no other times", "global term"),
             ("compact, no other times", "global term, weight 1"),
         )
-    )
-    check(back, 100 * paper[0], 1, 0.1, 100 * ours[0])
-    assert min(paper[1], ours[1]) > 0 and max(paper[0], ours[0]) < 0.1
+    ]
+    check(back, *(100 * gain for gain, _, _ in gains), 1, 0.1)
+    assert all(low > 0 and gain < 0.1 for gain, low, _ in gains)
     low, high = by_name["returns", "compact", "global term"]["relative_gain"][1:]
-    assert low < 0 < high
+    assert low < 0 < high  # with times
+    without = statement(r"nothing in the paper's, which has (\S+) without it")
+    check(without, by_name["rare", "published", "inject_tail inputs"]["without"])
