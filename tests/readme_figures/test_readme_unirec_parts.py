@@ -135,12 +135,25 @@ def test_what_was_left_out_of_the_compared_form() -> None:
 
 
 def test_what_the_papers_form_misses() -> None:
-    found = {
-        m: row["p_holm"]
-        for (s, m), row in known_parts("unirec_published").items()
-        if s == "30music"
-    }
-    told = statement(r"global term is missed (\(Holm p = \S+ no other part \(p at least \S+:)")
-    missed, others = NUMBER.findall(told)
-    check(missed, found.pop("published_no_global_term"))
-    assert len(found) == 4 and min(found.values()) >= float(others)
+    told = statement(r"global term is missed (\(Holm p = \S+ no other part \(p at least \S+);")
+    on_beauty = statement(r"better without the global term (\(p = \S+ .*? \(p at least \S+):")
+    parts = known_parts("unirec_published")
+    for name, text, sign in (("30music", told, -1), ("beauty", on_beauty, 1)):
+        rows = {model: row for (where, model), row in parts.items() if where == name}
+        missed, others = NUMBER.findall(text)
+        whole = rows.pop("published_no_global_term")
+        assert sign * whole["gain"] > 0
+        check(missed, whole["p_holm"])
+        assert len(rows) == (4 if name == "30music" else 2)
+        assert min(row["p_holm"] for row in rows.values()) >= float(others)
+
+
+def test_what_models_beside_are_worth() -> None:
+    told = statement(r"gains on 30Music and Toys (\(Holm p = .*? \[.*?\])")
+    rows = {row["set"]: row for row in UNIREC["by_set"]["tisasrec"]}
+    best = [rows.pop(name)["p_holm"] for name in ("30music", "toys")]
+    pooled, paper = (UNIREC["pooled"][model] for model in ("tisasrec", "unirec_published"))
+    check(told.replace("five", ""), max(best), *percent(pooled))
+    assert min(row["p_holm"] for row in rows.values()) > 0.05
+    loses = statement(r"the paper's form loses (\S+ % \[.*?\])")
+    check(loses, *(-x for x in (percent(paper)[0], *percent(paper)[:0:-1])))
