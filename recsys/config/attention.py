@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recsys.config.section import Section
-from recsys.config.text import ItemVectors, TextItems
+from recsys.config.text import ItemsWithTexts
 from recsys.config.training import TrainingConfig
 
 Baskets = Literal["ordered", "set"]
@@ -28,7 +28,7 @@ def check_baskets(baskets: Baskets, training: TrainingConfig) -> None:
         )
 
 
-class SASRecConfig(Section):
+class SASRecConfig(ItemsWithTexts):
     """Causal self-attention over the event sequence with a tied item table."""
 
     kind: Literal["sasrec"] = "sasrec"
@@ -47,8 +47,6 @@ class SASRecConfig(Section):
     baskets: Baskets = "ordered"
     """`set`: events of one basket share a position and see one another; needs objective next_basket or
     next_basket_set."""
-    text: TextItems | None = None
-    """Items have what is written about them, beside or instead of a vector of their own."""
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
@@ -58,16 +56,6 @@ class SASRecConfig(Section):
         check_heads(self.width, self.heads)
         check_baskets(self.baskets, self.training)
         return self
-
-    @property
-    def item_vectors(self) -> ItemVectors | None:
-        """The text vectors that it reads."""
-        return None if self.text is None else self.text.vectors
-
-    @property
-    def places_texts(self) -> bool:
-        """Whether it has a vector for an item of which only a text is known."""
-        return self.text is not None and self.text.mode != "initialise"
 
 
 class TiSASRecConfig(Section):

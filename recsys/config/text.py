@@ -130,3 +130,20 @@ class TextItems(Section):
                 f"text.mode: initialise needs text vectors of the model's width; set "
                 f"text.vectors.width to {width} (it is {self.vectors.width})"
             )
+
+
+class ItemsWithTexts(Section):
+    """What models have in common whose items may have what is written about them."""
+
+    text: TextItems | None = None
+    """Items have what is written about them, beside or instead of a vector of their own."""
+
+    @property
+    def item_vectors(self) -> ItemVectors | None:
+        """The text vectors that it reads."""
+        return None if self.text is None else self.text.vectors
+
+    @property
+    def places_texts(self) -> bool:
+        """Whether it has a vector for an item of which only a text is known."""
+        return self.text is not None and self.text.mode != "initialise"

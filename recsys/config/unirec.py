@@ -8,15 +8,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recsys.config.attention import Baskets, check_baskets, check_heads
-from recsys.config.section import Section
-from recsys.config.text import ItemVectors, TextItems
+from recsys.config.text import ItemsWithTexts
 from recsys.config.training import SET_OBJECTIVES, TrainingConfig
 from recsys.config.votes import VotesConfig
 
 CalendarFeature = Literal["year", "month", "day", "weekday", "day_of_year", "week", "hour"]
 
 
-class UniRecConfig(Section):
+class UniRecConfig(ItemsWithTexts):
     """Calendar and interval branches, uniformity and item frequency; each part is a switch.
 
     The defaults are the published mechanism with its defects mended. Weights, shares and schedules
@@ -92,8 +91,6 @@ class UniRecConfig(Section):
     """Rare items are read (`both`: and scored) as made of their neighbours, more and more in training."""
     item_bias: bool = False
     """Every item has a score of its own beside the likeness."""
-    text: TextItems | None = None
-    """As in `sasrec`."""
     votes: VotesConfig | None = None
     """Neighbours score, too, re-scored on the shortlist; not in the paper."""
     training: TrainingConfig = TrainingConfig()
@@ -157,13 +154,3 @@ class UniRecConfig(Section):
     def needs_neighbours(self) -> bool:
         """Whether training needs the neighbours of the items."""
         return self.item_enhancement or self.inject_tail != "off"
-
-    @property
-    def places_texts(self) -> bool:
-        """Whether it has a vector for an item of which only a text is known."""
-        return self.text is not None and self.text.mode != "initialise"
-
-    @property
-    def item_vectors(self) -> ItemVectors | None:
-        """The text vectors that it reads."""
-        return None if self.text is None else self.text.vectors
