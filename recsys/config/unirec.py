@@ -78,6 +78,12 @@ class UniRecConfig(ItemsWithTexts):
     uniform_share: float = Field(0.4, gt=0, lt=1)
     item_enhancement: bool = True
     """Items learn to be made of the items consumed together with them; rare ones later."""
+    item_teacher: Literal["own_and_neighbours", "neighbours"] = Field(
+        "own_and_neighbours", exclude_if=lambda value: value == "own_and_neighbours"
+    )
+    """What an item must come to: a map of its own vector and its neighbours' (published; the map that
+    returns the item has no error and teaches nothing), or of theirs alone, by direction (try the weights
+    3 and 1). The published one is left out of a dump: earlier runs keep their names."""
     frequent_weight: float = Field(0.3, ge=0)
     rare_weight: float = Field(0.1, ge=0)
     frequent_share: float = Field(0.3, gt=0, lt=1)

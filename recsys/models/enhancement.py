@@ -2,7 +2,8 @@
 
     alpha_n = softmax_n( m_i.m_n ),    a_i = sum_n alpha_n m_n,    G(i) = W [m_i ; a_i] + b
 
-over the neighbours n of item i. Shapes: N neighbours, D width; leading dimensions are free.
+over the neighbours n of item i; G may also read a_i alone. Shapes: N neighbours, D width; leading
+dimensions are free.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from torch.nn import functional as F
 
 
 class ItemEnhancer(nn.Module):
-    """The map G from an item's vector and its neighbours' to what they say it should be."""
+    """The map G from an item's vector and its neighbours' to what they say it should be.
 
-    def __init__(self, width: int) -> None:
+    With `reads_own` off, the item's vector only weighs its neighbours.
+    """
+
+    def __init__(self, width: int, *, reads_own: bool = True) -> None:
         super().__init__()
-        self.out = nn.Linear(2 * width, width)
+        self.reads_own = reads_own
+        self.out = nn.Linear(2 * width if reads_own else width, width)
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Draw the map from N(0, 1 / 2 D); no bias at first."""
+        """Draw the map from N(0, 1 / 2 D), without the item's vector N(0, 1 / D); no bias at first."""
         nn.init.normal_(self.out.weight, std=self.out.in_features**-0.5)
         nn.init.zeros_(self.out.bias)
 
@@ -35,7 +40,8 @@ class ItemEnhancer(nn.Module):
         """
         weight: Tensor = self.out.weight.detach() if frozen else self.out.weight
         bias: Tensor = self.out.bias.detach() if frozen else self.out.bias
-        return F.linear(torch.cat([own, aggregate(own, neighbours)], dim=-1), weight, bias)
+        made = aggregate(own, neighbours)
+        return F.linear(torch.cat([own, made], dim=-1) if self.reads_own else made, weight, bias)
 
 
 def aggregate(own: Tensor, neighbours: Tensor) -> Tensor:

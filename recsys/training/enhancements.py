@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recsys.config import UniRecConfig
 from recsys.data.batches import SequenceBatch, pack_histories
@@ -170,6 +171,10 @@ class ItemEnhancement(nn.Module):
         IE_L = 0.1 sin(pi/2 progress) mean over the others of mean_D (G(i) - m_i)^2
 
     with w_i from easy items to hard ones; G is not trained by the second.
+
+    The G that returns m_i has no error, and frequent items teach it to be that. With
+    `item_teacher: neighbours` G reads the neighbours alone, is no part of the model, and the error is
+    1 - cos(G(i), m_i), which is as strong for short vectors as for long ones.
     """
 
     rare: Tensor  # bool [V + 1]
@@ -184,7 +189,10 @@ class ItemEnhancement(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.enhancer = ItemEnhancer(config.width) if shared is None else None
+        self.reads_own = config.item_teacher == "own_and_neighbours"
+        self.enhancer: ItemEnhancer | None = None
+        if shared is None or not self.reads_own:
+            self.enhancer = ItemEnhancer(config.width, reads_own=self.reads_own)
         self._shared = [shared]  # in a list, for it is the model's and not of this module
         rare = torch.from_numpy(rare_items(config, statistics))
         self.register_buffer("rare", rare, persistent=False)
@@ -209,12 +217,18 @@ class ItemEnhancement(nn.Module):
         near = model.item_table(self._draw(items))  # [R L, N, D]
         rare = self.rare[items]
         frequent = (items > 0) & ~rare
-        errors = (enhancer(own, near) - own).square().mean(1)  # [R L]
+        errors = self._errors(enhancer(own, near), own)  # [R L]
         easy = frequent_weight(progress, self.rank[items], signed=reference)
         loss = self.config.frequent_weight * _mean(easy * errors, frequent)
         if not reference:
-            errors = (enhancer(own, near, frozen=True) - own).square().mean(1)
+            errors = self._errors(enhancer(own, near, frozen=True), own)
         return loss + self.config.rare_weight * rare_weight(progress) * _mean(errors, rare)
+
+    def _errors(self, made: Tensor, own: Tensor) -> Tensor:
+        """Return how far vectors [R L, D] are from what G makes of them, float [R L]."""
+        if self.reads_own:
+            return (made - own).square().mean(1)
+        return 1.0 - F.cosine_similarity(made, own, dim=1)
 
     def _draw(self, items: Tensor) -> Tensor:
         """Return a seeded choice of each item's neighbours, int64 [R L, N]."""

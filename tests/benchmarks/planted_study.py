@@ -62,9 +62,16 @@ WITH_SEQUENCES = {"sequence_enhancement": True}
 TARGET = WITH_SEQUENCES | {"sequence_teacher": "target", "sequence_weight": 1.0}
 INJECTED = {"inject_tail": "inputs"}
 WITH_ITEMS = {"item_enhancement": True}
+BY_NEIGHBOURS = WITH_ITEMS | {
+    "item_teacher": "neighbours",
+    "frequent_weight": 3.0,
+    "rare_weight": 1.0,
+}
 WITH_GLOBAL, NO_GLOBAL = {"global_term": True}, {"global_term": False}
 AS_MUCH = WITH_GLOBAL | {"global_weight": 1.0}
 """As a branch; published is a tenth."""
+MORE = WITH_GLOBAL | {"global_weight": 10.0}
+"""About as a branch for every event: the term divides by their number."""
 NO_SEQUENCES = {"sequence_enhancement": False}
 NO_ITEMS = {"item_enhancement": False}
 FEW_FREQUENT = {"frequent_share": 0.033}
@@ -108,6 +115,7 @@ def _alone() -> Iterator[Question]:
     yield Question("drift", "votes", ALONE, TIMELESS | {"votes": VOTES}, TIMELESS)
     yield Question("returns", "global term", ALONE, TIMELESS | WITH_GLOBAL, TIMELESS)
     yield Question("returns", "global term, weight 1", ALONE, TIMELESS | AS_MUCH, TIMELESS)
+    yield Question("returns", "global term, weight 10", ALONE, TIMELESS | MORE, TIMELESS)
     for scenario in ("regularity", "null"):
         for part in GAPS:
             yield Question(scenario, part, ALONE, TIMELESS | {part: True}, TIMELESS)
@@ -118,8 +126,10 @@ def _planted(form: str, base: Settings) -> Iterator[Question]:
     yield Question("gap", "interval", form, base, base | NO_INTERVAL)
     yield Question("calendar", "calendar", form, base, base | NO_CALENDAR)
     yield Question("returns", "global term", form, base | WITH_GLOBAL, base | NO_GLOBAL)
+    yield Question("returns", "global term, weight 10", form, base | MORE, base | NO_GLOBAL)
     yield Question("rare", "inject_tail inputs", form, rare | INJECTED, rare)
     yield Question("rare", "item enhancement", form, rare | WITH_ITEMS, rare)
+    yield Question("rare", "item enhancement, neighbours", form, rare | BY_NEIGHBOURS, rare)
     yield Question("thinned", "sequence enhancement, target", form, plain | TARGET, plain)
     yield Question("thinned", "sequence enhancement", form, plain | WITH_SEQUENCES, plain)
 
@@ -129,9 +139,11 @@ def _nothing(form: str, base: Settings) -> Iterator[Question]:
     yield Question("null", "interval", form, base, base | NO_INTERVAL)
     yield Question("null", "calendar", form, base, base | NO_CALENDAR)
     yield Question("null", "global term", form, base | WITH_GLOBAL, base | NO_GLOBAL)
+    yield Question("null", "global term, weight 10", form, base | MORE, base | NO_GLOBAL)
     items, sequences = base | NO_ITEMS, base | NO_SEQUENCES
     yield Question("null", "inject_tail inputs", form, base | INJECTED, base)
     yield Question("null", "item enhancement", form, items | WITH_ITEMS, items)
+    yield Question("null", "item enhancement, neighbours", form, items | BY_NEIGHBOURS, items)
     yield Question("null", "sequence enhancement, target", form, base | TARGET, sequences)
     yield Question("null", "sequence enhancement", form, base | WITH_SEQUENCES, sequences)
     yield Question("null", "votes", form, base | {"votes": VOTES}, base)

@@ -108,3 +108,8 @@ def test_a_part_that_does_otherwise_than_before_makes_another_run() -> None:
     parts: dict[str, Any] = {"sequence_enhancement": True, "frequency_by": "count"}
     assert len(changed(**parts)) == 1 and len(changed(mode="reference", **parts)) == 2
     assert len(_described(TiSASRecConfig())["changed"]) == 1
+
+
+def test_a_setting_that_came_later_leaves_earlier_runs_their_names() -> None:
+    assert "item_teacher" not in _described(UniRecConfig())
+    assert _described(UniRecConfig(item_teacher="neighbours"))["item_teacher"] == "neighbours"

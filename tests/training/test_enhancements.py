@@ -236,6 +236,45 @@ def test_items_by_hand() -> None:
     assert loss(net, batch, 0.7).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_items_come_to_what_their_neighbours_alone_say() -> None:
+    settings = config(
+        item_teacher="neighbours", drawn_neighbours=5, kept_neighbours=5, inject_tail="inputs"
+    )
+    net, loss = item_enhancement(settings)
+    assert loss.enhancer is not None and loss.enhancer is not net.enhancer
+    table, out = net.item_table.weight.detach().double().numpy(), loss.enhancer.out
+    weight, bias = (x.detach().double().numpy() for x in (out.weight, out.bias))
+
+    def error(item: int) -> float:
+        near = table[loss.neighbours[item]]
+        likeness = np.exp(near @ table[item])
+        made = weight @ (likeness / likeness.sum() @ near) + bias
+        return float(
+            1 - made @ table[item] / np.linalg.norm(made) / np.linalg.norm(table[item])
+        )
+
+    easy = [frequent_weight(0.7, torch.tensor(100 * (i - 1) / 9)).item() for i in (1, 3)]
+    frequent = (2 * easy[0] * error(1) + easy[1] * error(3)) / 3
+    expected = 0.3 * frequent + 0.1 * rare_weight(0.7) * (error(8) + error(9)) / 2
+    batch = batch_from_lists([[1, 3, 8], [9, 1]], None, 8)
+    assert loss(net, batch, 0.7).item() == pytest.approx(expected, rel=1e-5)
+    with torch.no_grad():
+        net.item_table.weight.mul_(0.01)  # a direction is the same for short vectors
+    assert loss(net, batch, 0.7).item() == pytest.approx(expected, rel=0.2)
+
+
+def test_the_map_of_an_item_and_its_neighbours_can_return_the_item() -> None:
+    batch = batch_from_lists([[1, 3, 8], [9, 1]], None, 8)
+    left = {}
+    for teacher in ("own_and_neighbours", "neighbours"):
+        net, loss = item_enhancement(config(item_teacher=teacher))
+        assert loss.enhancer is not None
+        with torch.no_grad():
+            loss.enhancer.out.weight.zero_()[:, : net.config.width].fill_diagonal_(1.0)
+        left[teacher] = loss(net, batch, 0.7).item()
+    assert left["own_and_neighbours"] == 0 and left["neighbours"] > 1e-3
+
+
 def test_rare_items_do_not_train_the_map() -> None:
     net, loss = item_enhancement(config())
     assert loss.enhancer is not None
