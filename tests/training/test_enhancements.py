@@ -249,9 +249,7 @@ def test_items_come_to_what_their_neighbours_alone_say() -> None:
         near = table[loss.neighbours[item]]
         likeness = np.exp(near @ table[item])
         made = weight @ (likeness / likeness.sum() @ near) + bias
-        return float(
-            1 - made @ table[item] / np.linalg.norm(made) / np.linalg.norm(table[item])
-        )
+        return float(1 - made @ table[item] / np.linalg.norm(made) / np.linalg.norm(table[item]))
 
     easy = [frequent_weight(0.7, torch.tensor(100 * (i - 1) / 9)).item() for i in (1, 3)]
     frequent = (2 * easy[0] * error(1) + easy[1] * error(3)) / 3
