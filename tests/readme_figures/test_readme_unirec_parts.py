@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 from stated import NUMBER, README, RESULTS, SETS, check, percent, statement, table
-from unirec_results import EARLIER, UNIREC, of_one_seed
-
-from recsys.evaluation.significance import holm
+from unirec_results import UNIREC, of_one_seed
 
 OTHERS = {
     "UniRec": "unirec",
@@ -32,8 +29,10 @@ PARTS = {
     "with uniformity": "unirec_uniformity",
     "with rare items made of neighbours (`inject_tail`)": "unirec_injection",
     "with the item enhancement": "unirec_item_enhancement",
+    "with the item enhancement by neighbours alone (`item_teacher`)": "unirec_item_neighbours",
     "with the sequence enhancement": "unirec_sequence_enhancement",
     "with the global term": "unirec_global_term",
+    "with the global term at a weight of 1": "unirec_global_more",
 }
 OF_THE_PAPER = {
     "without the interval branch": "published_no_interval",
@@ -44,35 +43,28 @@ OF_THE_PAPER = {
 }
 
 
-def check_rows(
-    heading: str, found: dict[str, Any], earlier: dict[str, Any], labels: dict[str, str], seeds: int
-) -> None:
+def check_rows(heading: str, found: dict[str, Any], labels: dict[str, str], seeds: int) -> None:
     """Compare a table's rows, a model each and a set a column, with the stored comparisons.
 
-    A figure of fewer seeds than the table's has their number in brackets behind it, one of the earlier
-    summary a dagger: where there is none of now.
+    A figure of fewer seeds than the table's has their number in brackets behind it.
     """
     shown, head = table(heading), README[README.index(heading) :].splitlines()[0]
     sets = [
         SETS.get(c.strip(), "movielens") for c in head.removeprefix(heading).strip("| ").split("|")
     ]
-    assert set(shown) == {n for n, model in labels.items() if model in found or model in earlier}
+    assert set(shown) == {label for label, model in labels.items() if model in found}
     for label, texts in shown.items():
-        model = labels[label]
-        rows = {row["set"]: ("†", row) for row in earlier.get(model, [])}
-        rows |= {row["set"]: ("", row) for row in found.get(model, [])}
+        rows = {row["set"]: row for row in found[labels[label]]}
         assert {name for name, text in zip(sets, texts, strict=True) if text} == set(rows)
         for name, text in zip(sets, texts, strict=True):
             if text:
-                mark, row = rows[name]
-                few = "" if len(row["seeds"]) == seeds else f" ({len(row['seeds'])})"
-                assert text.endswith(f"]{few}{mark}"), (label, name, few, mark)
-                check(text.removesuffix(f"{few}{mark}"), *percent(row))
+                few = "" if len(rows[name]["seeds"]) == seeds else f" ({len(rows[name]['seeds'])})"
+                assert text.endswith(f"]{few}"), (label, name, few)
+                check(text.removesuffix(few), *percent(rows[name]))
 
 
 def test_other_models_against_sasrec() -> None:
-    heading = "| gain over SASRec, three seeds |"
-    check_rows(heading, UNIREC["by_set"], EARLIER["by_set"], OTHERS, 3)
+    check_rows("| gain over SASRec, three seeds |", UNIREC["by_set"], OTHERS, 3)
 
 
 @pytest.mark.parametrize(
@@ -83,21 +75,13 @@ def test_other_models_against_sasrec() -> None:
     ],
 )
 def test_what_each_part_is_worth(heading: str, whole: str, labels: dict[str, str]) -> None:
-    found, earlier = (some["against"][whole]["by_set"] for some in (UNIREC, EARLIER))
-    check_rows(heading, found, earlier, labels, 1)
+    check_rows(heading, UNIREC["against"][whole]["by_set"], labels, 1)
 
 
 def known_parts(whole: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the stored rows of a model less or with a part, by set and model; of now before earlier ones."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for summary in (EARLIER, UNIREC):
-        for model, rows in summary["against"][whole]["by_set"].items():
-            found |= {(row["set"], model): dict(row) for row in rows}
-    for row, corrected in zip(
-        found.values(), holm(np.array([r["p"] for r in found.values()])), strict=True
-    ):
-        row["p_holm"] = corrected
-    return found
+    """Return the stored rows of a model less or with a part, by set and model."""
+    by_model = UNIREC["against"][whole]["by_set"]
+    return {(row["set"], model): row for model, rows in by_model.items() for row in rows}
 
 
 def test_what_the_gain_is_made_of() -> None:
@@ -111,7 +95,9 @@ def test_what_the_gain_is_made_of() -> None:
     assert shown == {
         ("beauty", "unirec_no_votes"),
         ("beauty", "unirec_sequence_enhancement"),
-        *(("30music", f"unirec_{part}") for part in ("no_votes", "injection", "global_term")),
+        ("beauty", "unirec_item_neighbours"),
+        *(("30music", f"unirec_{part}") for part in ("no_votes", "injection")),
+        *(("30music", f"unirec_global_{part}") for part in ("term", "more")),
     }
     most = statement(r"\(p by Holm over all rows at most (\S+)\);")
     assert max(parts[name]["p_holm"] for name in shown) <= float(most)
@@ -138,25 +124,28 @@ def test_what_the_papers_form_misses() -> None:
     parts = known_parts("unirec_published")
     told = {
         "30music": (
-            r"global term is missed (\(Holm p = \S+ and the form is better without the interval branch "
-            r"\(p = \S+ no other part shows \(p at least \S+)\. On Beauty",
-            {"no_global_term": -1, "no_interval": 1},
+            r"On 30Music the global term is missed (\(Holm .*? \(p = \S+\))\. On Beauty",
+            ("no_global_term", "no_interval", "no_item_enhancement", "no_sequence_enhancement"),
         ),
         "beauty": (
-            r"On Beauty it is better without the global term (\(p = \S+ .*? \(p at least \S+):",
-            {"no_global_term": 1},
+            r"On Beauty it is better without the global term (.*? \(p = \S+\)):",
+            ("no_global_term", "no_sequence_enhancement", "no_item_enhancement"),
         ),
     }
     for name, (pattern, shown) in told.items():
         rows = {model: row for (where, model), row in parts.items() if where == name}
-        *values, least = (float(n) for n in NUMBER.findall(statement(pattern)))
-        for value, (part, sign) in zip(values, shown.items(), strict=True):
-            row = rows.pop(f"published_{part}")
-            assert sign * row["gain"] > 0 and row["p_holm"] < 0.05
-            assert value == pytest.approx(
-                row["p_holm"], abs=0.5 * 10 ** -(2 if value >= 0.01 else 4)
-            )
-        assert rows and min(row["p_holm"] for row in rows.values()) >= least
+        found = [rows.pop(f"published_{part}") for part in shown]
+        assert all(row["p_holm"] < 0.05 for row in found)
+        assert {p for p, row in zip(shown, found, strict=True) if row["gain"] < 0} == (
+            {"no_global_term"} if name == "30music" else set()
+        )
+        assert set(rows) <= {"published_no_calendar"}
+        found += rows.values()
+        stated = [float(n) for n in NUMBER.findall(statement(pattern).replace("30Music", ""))]
+        for value, row in zip(stated, found, strict=True):
+            places = len(f"{value}".split(".")[1])
+            assert value == pytest.approx(row["p_holm"], abs=0.5 * 10**-places + 1e-9)
+        assert all(row["p_holm"] > 0.05 for row in rows.values())
 
 
 def test_what_models_beside_are_worth() -> None:

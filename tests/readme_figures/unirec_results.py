@@ -7,9 +7,9 @@ from typing import Any
 
 from stated import RESULTS
 
-UNIREC, AS_SEARCHED, EARLIER = (
+UNIREC, AS_SEARCHED = (
     json.loads((RESULTS / "unirec" / name).read_text(encoding="utf-8"))
-    for name in ("summary.json", "searched.json", "earlier.json")
+    for name in ("summary.json", "searched.json")
 )
 
 
