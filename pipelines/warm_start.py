@@ -89,16 +89,22 @@ def check_warm_start(config: ExperimentConfig, name: str, fold: str, *, refit: b
         )
     from recsys.bundle import read_config
 
-    mine = config.models[name].model_dump(mode="json", exclude=set(FREE))
-    theirs = read_config(path).model_dump(mode="json", exclude=set(FREE))
+    mine, theirs = (_settings(model) for model in (config.models[name], read_config(path)))
     other = [f"{key} is {mine[key]!r} instead of {theirs[key]!r}" for key in mine
-             if mine[key] != theirs.get(key)]  # fmt: skip
+             if mine[key] != theirs[key]]  # fmt: skip
     if other:
         raise ConfigError(
             f"models.{name} differs from the model of warm_start ({path}): {', '.join(other)}; give it "
             "the bundle's settings, or leave warm_start out (training and dropout may differ)"
         )
     _check_moments(config, path, fold, refit)
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    """Return every setting that must be the bundle's; a dump may leave some out at their default."""
+    every = {name: getattr(model, name) for name in type(model).model_fields if name not in FREE}
+    dumped: dict[str, Any] = model.model_dump(mode="json", exclude=set(FREE))
+    return every | dumped
 
 
 def _check_moments(config: ExperimentConfig, path: Path, fold: str, refit: bool) -> None:

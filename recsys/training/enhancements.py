@@ -174,7 +174,8 @@ class ItemEnhancement(nn.Module):
 
     The G that returns m_i has no error, and frequent items teach it to be that. With
     `item_teacher: neighbours` G reads the neighbours alone, is no part of the model, and the error is
-    1 - cos(G(i), m_i), which is as strong for short vectors as for long ones.
+    1 - cos(G(i), m_i), which is as strong for short vectors as for long ones. An item of fewer neighbours
+    than are kept is among its own and then still teaches the map to return it.
     """
 
     rare: Tensor  # bool [V + 1]

@@ -6,7 +6,8 @@ difference. That is over users; how much trainings differ, the means by seed (wi
 bar: a part is worth 10 % of the model without it where its effect is planted, and its interval holds 0
 where nothing is (`null`). Asked are the published mechanism (mixture blocks, a table of hours, all
 parts at once) and the compact one (SASRec's blocks, logarithmic gaps, one encoder, nothing else); where
-the published form of a part does not find its effect, the form that does stands beside it.
+the published form of a part does not find its effect, the form that does stands beside it. The weight
+of 10 of the global term and the weights of the item enhancement by neighbours were chosen on seed 0.
 
     python tests/benchmarks/planted_study.py
 
@@ -200,7 +201,7 @@ def answer(question: Question, options: argparse.Namespace) -> dict[str, Any]:
     difference = both[0] - both[1]
     low, high = bootstrap(difference[:, None], 2000, 0.95, np.random.default_rng(0))
     base = float(both[1].mean())
-    gain = [round(float(x) / base, 4) for x in (difference.mean(), low[0], high[0])]
+    gain = [float(x) / base for x in (difference.mean(), low[0], high[0])]
     found = gain[0] >= BAR and gain[1] > 0
     return {
         "scenario": question.scenario,
@@ -208,7 +209,7 @@ def answer(question: Question, options: argparse.Namespace) -> dict[str, Any]:
         "part": question.part,
         "with": round(float(both[0].mean()), 4),
         "without": round(base, 4),
-        "relative_gain": gain,
+        "relative_gain": [round(x, 4) for x in gain],
         "by_seed": [[round(float(v.mean()), 4) for v in some] for some in of_seeds],
         "users": len(difference),
         "met": gain[1] <= 0 <= gain[2] if question.scenario == "null" else found,

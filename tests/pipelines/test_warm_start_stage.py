@@ -29,6 +29,7 @@ from recsys.config import (
     GlobalTimeSplit,
     MarkovConfig,
     SASRecConfig,
+    UniRecConfig,
     parse_config,
 )
 from recsys.data.sequences import SequenceStore, Split, TrainingData
@@ -135,6 +136,27 @@ def test_other_settings_are_named(fitted_experiment: ExperimentConfig, bundle: P
         ConfigError, match=r"width is 32 instead of 16, heads is 2 instead of 1; give"
     ):
         check_warm_start(config, "sasrec", "main", refit=False)
+
+
+@pytest.mark.parametrize(
+    ("had", "wanted"),
+    [("neighbours", "own_and_neighbours"), ("own_and_neighbours", "neighbours")],
+)
+def test_a_setting_that_a_dump_leaves_out_is_named(
+    fitted_experiment: ExperimentConfig,
+    tiny_items: pl.DataFrame,
+    tmp_path: Path,
+    had: str,
+    wanted: str,
+) -> None:
+    small: dict[str, Any] = {"width": 8, "heads": 2, "blocks": 1, "max_length": 6}
+    one, other = (UniRecConfig(**small, item_teacher=which) for which in (had, wanted))  # type: ignore[arg-type]
+    config = fitted_experiment.model_copy(
+        update={"models": fitted_experiment.models | {"unirec": other}}
+    )
+    config = warm(config, bundle_of(tmp_path, tiny_items, one))
+    with pytest.raises(ConfigError, match=f"item_teacher is '{wanted}' instead of '{had}'; give"):
+        check_warm_start(config, "unirec", "main", refit=False)
 
 
 def test_a_bundle_that_learned_what_is_held_out_is_refused(
