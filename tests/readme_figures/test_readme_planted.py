@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 from scipy.stats import ttest_rel
-from stated import README, RESULTS, check, statement
+from stated import RESULTS, check, statement
 
 ANSWERS = json.loads((RESULTS / "planted.json").read_text("utf-8"))["answers"]
 BY_NAME = {(a["scenario"], a["form"], a["part"]): a for a in ANSWERS}
@@ -15,23 +14,20 @@ TIMELESS = "compact, no other times"
 
 
 def test_planted_truths() -> None:
-    told = " ".join(README.split())
     null = [answer for answer in ANSWERS if answer["scenario"] == "null"]
-    found = re.search(r"Of (\d+)\s+questions where\s+nothing\s+is\s+planted\s+(\d+)\s+find", README)
-    assert found
-    check(" ".join(found.groups()), len(null), sum(not answer["met"] for answer in null))
+    found = statement(r"Of (\d+ questions where nothing is planted \d+) find")
+    check(found, len(null), sum(not answer["met"] for answer in null))
     for part, question in {
         "`inject_tail`": ("rare", "compact", "inject_tail inputs"),
         "`uniformity`": ("regularity", TIMELESS, "uniformity"),
         "`votes`": ("drift", TIMELESS, "votes"),
     }.items():
         answer = BY_NAME[question]
-        stated = re.search(rf"\({part},\s+(.*?)[,)]", told[told.index("planted truth") :])
-        assert stated
-        if "to" in stated[1]:
-            check(stated[1], answer["without"], answer["with"])
+        stated = statement(rf"planted truth.*?\({part}, (.*?)[,)]")
+        if "to" in stated:
+            check(stated, answer["without"], answer["with"])
         else:
-            check(stated[1], 100 * answer["relative_gain"][0])
+            check(stated, 100 * answer["relative_gain"][0])
         assert answer["met"]
 
 
